@@ -1,0 +1,43 @@
+# shellcheck shell=bash
+# Shared by every script here: strict mode, where the project is, its Python, and how progress is told.
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+VENV=${RDROP_VENV:-$ROOT/.venv}
+
+say() { printf '[%s] %s\n' "$(date +%H:%M:%S)" "$*" >&2; }
+die() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+# need_python EXTRA[,EXTRA...]: sets PYTHON to an interpreter that has the project and these extras installed.
+# $PYTHON set by the caller is taken as it is. Otherwise the venv of the checkout is made (once: the stamp names what
+# was installed from which setup.py and constraints, so a changed list installs again).
+need_python() {
+    if [[ -n ${PYTHON:-} ]]; then return; fi
+    local extras=$1 stamp key
+    PYTHON=$VENV/bin/python
+    stamp=$VENV/.installed-$extras
+    key=$(cat "$ROOT/setup.py" "$ROOT/constraints.txt" | sha256sum | cut -d' ' -f1)
+    if [[ -x $PYTHON && -f $stamp && $(<"$stamp") == "$key" ]]; then return; fi
+    say "installing rdrop_fairseq[$extras] into ${VENV#"$ROOT"/} (once)"
+    if [[ ! -x $PYTHON ]]; then
+        "$(base_python)" -m venv "$VENV" || die "python -m venv failed: on Debian, apt-get install python3-venv"
+    fi
+    "$PYTHON" -m pip install --quiet --disable-pip-version-check -c "$ROOT/constraints.txt" -e "$ROOT[$extras]" \
+        || die "the installation failed: run it again, or set PYTHON to an interpreter that has rdrop_fairseq"
+    printf '%s' "$key" >"$stamp"
+}
+
+# The interpreter that venvs are made from: $RDROP_BASE_PYTHON, or the first of these that is 3.9 to 3.12.
+base_python() {
+    local candidate
+    for candidate in ${RDROP_BASE_PYTHON:-} python3 python3.11 python3.12 python3.10 python3.9; do
+        if "$candidate" -c 'import sys; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    die "no Python 3.9 to 3.12 found: install one, or name it in RDROP_BASE_PYTHON"
+}
+
+# rdrop COMMAND ...: the project's command line.
+rdrop() { PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}" "$PYTHON" -m rdrop_fairseq "$@"; }
