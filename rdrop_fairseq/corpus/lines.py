@@ -1,0 +1,233 @@
+"""A function over the lines of parallel files: ordered, streaming, on several processes, the same bytes for any number.
+
+A line ends at \\n and nowhere else, as in Perl: \\r, \\x0b, \\x0c, \\x1c-\\x1e, \\x85, U+2028 and U+2029 stay inside it.
+(`str.splitlines` would cut there, and the two sides of a corpus would no longer match.) A last line without \\n counts;
+every line written ends in \\n.
+
+Text is UTF-8. The Moses scripts die at the first byte that is not ("Malformed UTF-8 character (fatal)"); here that is a
+UserError that names file and line.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO, Callable, NamedTuple
+
+from tqdm import tqdm
+
+from rdrop_fairseq.errors import UserError
+
+# (line, line of the second file, ...) -> the line for each output (a str if there is only one), or None to drop all.
+LineFunction = Callable[..., Any]
+
+# Bytes of the first input per task: large enough that handing it over (pickled, twice) costs under 1 % of the work on
+# it, small enough that the tasks in flight (BACKLOG per worker) stay in tens of megabytes.
+CHUNK_BYTES = 1 << 18
+BACKLOG = 3
+
+
+class Counts(NamedTuple):
+    """What went through: lines (or tuples of lines) read and written, and whitespace-separated tokens per output."""
+
+    read: int
+    written: int
+    tokens: tuple[int, ...]
+
+    @property
+    def dropped(self) -> int:
+        """Lines for which the function gave None."""
+        return self.read - self.written
+
+
+class _Chunk(NamedTuple):
+    """Consecutive lines of each input, without their \\n; `first` is the 1-based number of the first of them."""
+
+    first: int
+    columns: tuple[list[bytes], ...]
+    names: tuple[str, ...]
+
+
+class _Result(NamedTuple):
+    """What a chunk became: the bytes for each output, and the counts."""
+
+    read: int
+    written: int
+    tokens: tuple[int, ...]
+    columns: tuple[bytes, ...]
+
+
+def map_files(
+    function: LineFunction,
+    inputs: Sequence[Path],
+    outputs: Sequence[Path],
+    workers: int = 1,
+    title: str = "",
+) -> Counts:
+    """Write `function(line, ...)` for each line of `inputs` (read in step) to `outputs`, in order.
+
+    `function` takes one str per input and returns one str per output (a plain str for a single output), or None to drop
+    the tuple from all outputs; it must be picklable where workers > 1. `title` names the progress bar (without: none).
+    The outputs are written next to their names and moved there when all is done.
+    Raises UserError for inputs that differ in their number of lines, or are not UTF-8.
+    """
+    temporary = [path.with_name(path.name + ".partial") for path in outputs]
+    try:
+        with ExitStack() as stack:
+            readers = [stack.enter_context(_open_input(path)) for path in inputs]
+            writers = [stack.enter_context(open(path, "wb")) for path in temporary]
+            total = os.path.getsize(inputs[0])
+            bar = stack.enter_context(
+                tqdm(total=total, desc=title, unit="B", unit_scale=True, disable=not title, mininterval=1.0)
+            )
+            names = [str(path) for path in inputs]
+            counts = map_streams(function, readers, writers, workers, names, progress=bar.update)
+        for partial, path in zip(temporary, outputs):
+            os.replace(partial, path)
+        return counts
+    finally:
+        for partial in temporary:
+            partial.unlink(missing_ok=True)
+
+
+def map_streams(
+    function: LineFunction,
+    readers: Sequence[BinaryIO],
+    writers: Sequence[BinaryIO],
+    workers: int = 1,
+    names: Sequence[str] | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> Counts:
+    """`map_files` over open binary streams; `progress` is given numbers of bytes of the first input."""
+    names = tuple(names) if names else tuple(getattr(reader, "name", "input") for reader in readers)
+    chunks = _chunks(readers, names, progress)
+    read = written = 0
+    tokens = [0] * len(writers)
+    for result in _ordered(function, len(writers), chunks, workers):
+        for column, (writer, data) in enumerate(zip(writers, result.columns)):
+            writer.write(data)
+            writer.flush()
+            tokens[column] += result.tokens[column]
+        read += result.read
+        written += result.written
+    return Counts(read, written, tuple(tokens))
+
+
+def _open_input(path: Path) -> BinaryIO:
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; give the path of a text file") from error
+
+
+def _blocks(reader: BinaryIO) -> Iterator[list[bytes]]:
+    """Whole lines of a stream, as many as are there up to CHUNK_BYTES, without waiting for more (a pipe stays live)."""
+    read = getattr(reader, "read1", reader.read)
+    rest: list[bytes] = []
+    while True:
+        block = read(CHUNK_BYTES)
+        if not block:
+            break
+        head, newline, tail = block.rpartition(b"\n")
+        if newline:
+            rest.append(head)
+            yield b"".join(rest).split(b"\n")
+            rest = [tail]
+        else:
+            rest.append(block)
+    last = b"".join(rest)
+    if last:
+        yield [last]
+
+
+def _chunks(
+    readers: Sequence[BinaryIO], names: tuple[str, ...], progress: Callable[[int], object] | None
+) -> Iterator[_Chunk]:
+    """Cut the streams into chunks with the same number of lines; UserError where they do not end together."""
+    done = 0
+    for block in _blocks(readers[0]):
+        columns = [block]
+        for reader in readers[1:]:
+            columns.append([line[:-1] if line.endswith(b"\n") else line for line in islice(reader, len(block))])
+        if any(len(column) != len(block) for column in columns):
+            raise _misaligned(readers, names, [done + len(column) for column in columns])
+        yield _Chunk(done + 1, tuple(columns), names)
+        done += len(block)
+        if progress is not None:
+            progress(sum(map(len, block)) + len(block))
+    over = [1 if reader.readline() else 0 for reader in readers[1:]]
+    if any(over):
+        raise _misaligned(readers, names, [done] + [done + more for more in over])
+
+
+def _misaligned(readers: Sequence[BinaryIO], names: Sequence[str], so_far: Sequence[int]) -> UserError:
+    """Count what is left in each stream, so that the message has the whole truth."""
+    counts = [count + sum(1 for _ in reader) for reader, count in zip(readers, so_far)]
+    told = ", ".join(f"{name} has {count} lines" for name, count in zip(names, counts))
+    return UserError(f"parallel files must have the same number of lines, but {told}: fetch or make the pair again")
+
+
+def _ordered(function: LineFunction, outputs: int, chunks: Iterable[_Chunk], workers: int) -> Iterator[_Result]:
+    """The results in the order of the chunks, at most BACKLOG chunks per worker held at a time."""
+    if workers <= 1:
+        for chunk in chunks:
+            yield _apply(function, outputs, chunk)
+        return
+    pending: deque[Future[_Result]] = deque()
+    with ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(function, outputs)) as pool:
+        try:
+            for chunk in chunks:
+                pending.append(pool.submit(_work, chunk))
+                if len(pending) >= BACKLOG * workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        except BrokenProcessPool as error:
+            raise UserError("a worker process was killed, perhaps for memory: use fewer --workers") from error
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+# What a worker process does, set once when it starts: the function may carry tables and caches, too much for each task.
+_job: list[tuple[LineFunction, int]] = []
+
+
+def _start_worker(function: LineFunction, outputs: int) -> None:
+    _job[:] = [(function, outputs)]
+
+
+def _work(chunk: _Chunk) -> _Result:
+    function, outputs = _job[0]
+    return _apply(function, outputs, chunk)
+
+
+def _apply(function: LineFunction, outputs: int, chunk: _Chunk) -> _Result:
+    columns = [_decode(chunk, index) for index in range(len(chunk.columns))]
+    results = [result for result in map(function, *columns) if result is not None]
+    written = [results] if outputs == 1 else list(zip(*results)) if results else [()] * outputs
+    data = tuple("".join([line + "\n" for line in lines]).encode() for lines in written)
+    tokens = tuple(len(column.split()) for column in data)
+    return _Result(len(columns[0]), len(results), tokens, data)
+
+
+def _decode(chunk: _Chunk, index: int) -> list[str]:
+    """The lines of one input as text: all at once, or one by one to find the line that is not UTF-8."""
+    lines = chunk.columns[index]
+    try:
+        return b"\n".join(lines).decode().split("\n")
+    except UnicodeDecodeError:
+        for number, line in enumerate(lines, chunk.first):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                name = chunk.names[index]
+                where = f"line {number} of {name} is not UTF-8 (byte {line[error.start]:#04x} at {error.start})"
+                raise UserError(f"{where}: convert the file, for example with iconv") from None
+        raise
