@@ -1,0 +1,155 @@
+"""Fetching files that may be large from hosts that may fail: resumed, retried, checked, and whole or not there.
+
+A file is written to NAME.part (with NAME.part.json saying what it is a part of) and renamed when it is whole. What was
+first downloaded is recorded in a ledger (downloads.json in the same folder) and has to be the same from then on.
+
+`DATA_MIRROR` (file:///folder, http://host:port/folder, or a plain folder) replaces every host: for
+http://host/a/b.tgz it is asked for a/b.tgz and then for b.tgz, and nothing else is tried.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from tqdm import tqdm
+
+from rdrop_fairseq.corpus import archives, files, transfer
+from rdrop_fairseq.errors import UserError
+
+BACKOFF = (1.0, 3.0, 9.0)  # seconds before the 2nd, 3rd and 4th try of one address; progress starts the count again
+ARCHIVES = (".tgz", ".tar.gz", ".tar", ".gz", ".zip")
+
+
+def fetch(urls: Sequence[str], destination: Path, sha256: str | None = None, ledger: Path | None = None) -> Path:
+    """Makes sure that `destination` holds the file that `urls` (mirrors, in order) serve; returns `destination`.
+
+    sha256: the checksum, if known; otherwise the one of the first download counts (from `ledger`).
+    Raises UserError, in one sentence, when no address gives the file; what came so far is kept and resumed next time.
+    """
+    destination = Path(destination)
+    ledger = ledger or destination.parent / "downloads.json"
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    known = sha256 or _read(ledger).get(destination.name, {}).get("sha256")
+    if destination.exists():
+        _verify(destination, known, ledger, urls[0])
+        return destination
+    tried = []
+    for url in sorted(candidates(urls), key=lambda url: url != transfer.begun_at(destination)):
+        try:
+            _download(url, destination)
+            part = transfer.part_of(destination)
+            _inspect(part, destination.name)
+            if known is not None and files.sha256(part) != known:
+                raise transfer.UnusableError(f"its sha256 is not {known}")
+        except transfer.UnusableError as error:
+            transfer.discard(destination)
+            tried.append(f"{url}: {error}")
+            continue
+        except transfer.UnreachableError as error:
+            tried.append(f"{url}: {error}")
+            continue
+        record(ledger, destination.name, url, part)
+        os.replace(part, destination)
+        transfer.discard(destination)
+        return destination
+    raise UserError(f"{destination.name} could not be fetched ({'; '.join(tried)}): {_way_out()}")
+
+
+def candidates(urls: Sequence[str]) -> list[str]:
+    """The addresses to try, in order: the given ones, or those of DATA_MIRROR in their place."""
+    mirror = os.environ.get("DATA_MIRROR", "").rstrip("/")
+    if not mirror:
+        return list(urls)
+    if "://" not in mirror:
+        mirror = "file://" + quote(str(Path(mirror).resolve()))
+    paths = [urlsplit(url).path.lstrip("/") for url in urls]
+    places = paths + [path.rsplit("/", 1)[-1] for path in paths]
+    return list(dict.fromkeys(f"{mirror}/{place}" for place in places))
+
+
+def record(ledger: Path, name: str, url: str, path: Path) -> None:
+    """Notes in the ledger what `name` is: where from, bytes, sha256."""
+    entries = _read(ledger)
+    entries[name] = {"url": url, "size": path.stat().st_size, "sha256": files.sha256(path)}
+    with files.atomic(ledger, "w") as file:
+        file.write(json.dumps(entries, indent=2, sort_keys=True) + "\n")
+
+
+def entry(destination: Path, ledger: Path | None = None) -> dict[str, Any]:
+    """What the ledger says of a fetched file: {"url", "size", "sha256"}."""
+    return _read(ledger or destination.parent / "downloads.json")[destination.name]
+
+
+def _verify(path: Path, known: str | None, ledger: Path, url: str) -> None:
+    """A file that is there already: it has to be the recorded one; one put there by hand is inspected and recorded."""
+    if known is None:
+        try:
+            _inspect(path, path.name)
+        except transfer.UnusableError as error:
+            raise UserError(f"{path}: {error}; delete it and run the same command again") from error
+        record(ledger, path.name, url, path)
+    elif files.sha256(path) != known:
+        raise UserError(
+            f"{path} does not have the sha256 {known} that {ledger.name} or the recipe has for it: delete it to fetch "
+            f"it again, or delete its entry in {ledger} if you mean to use another release"
+        )
+    elif path.name not in _read(ledger):
+        record(ledger, path.name, url, path)
+
+
+def _inspect(path: Path, name: str) -> None:
+    """Raises UnusableError for a web page under an archive's name, and for an archive that is cut short or damaged."""
+    with open(path, "rb") as file:
+        head = file.read(512).lstrip().lower()
+    if head.startswith((b"<!doctype", b"<html", b"<?xml")) and name.endswith(ARCHIVES):
+        raise transfer.UnusableError("what came is a web page (an error page, most likely), not an archive")
+    if not head:
+        raise transfer.UnusableError("the file is empty")
+    if name.endswith(ARCHIVES):
+        try:
+            archives.check(path, name)
+        except UserError as error:
+            raise transfer.UnusableError(f"what came is cut short or damaged ({error.__cause__ or error})") from error
+
+
+def _download(url: str, destination: Path) -> None:
+    """Fills NAME.part to the end of what `url` serves; resumes, and retries while there is hope."""
+    failures = 0
+    while True:
+        before = transfer.have(destination)
+        try:
+            with tqdm(desc=destination.name, unit="B", unit_scale=True, leave=False, delay=1) as bar:
+                return transfer.receive(url, destination, bar)
+        except transfer.BrokenError as error:
+            failures = 0 if transfer.have(destination) > before else failures
+            if failures == len(BACKOFF):
+                raise transfer.UnreachableError(str(error)) from error
+            pause = BACKOFF[failures]
+            failures += 1
+            print(f"{destination.name}: {error}; trying again in {pause:.0f} s", file=sys.stderr)
+            time.sleep(pause)
+        except OSError:
+            with files.disk_full_told(destination):
+                raise
+
+
+def _way_out() -> str:
+    if os.environ.get("DATA_MIRROR"):
+        return "put it there, or unset DATA_MIRROR to ask the original hosts; the next run goes on from what is whole"
+    return "try again later, or set DATA_MIRROR to a place that has it; the next run goes on from what is whole"
+
+
+def _read(ledger: Path) -> dict[str, Any]:
+    try:
+        return json.loads(ledger.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise UserError(f"{ledger} is not readable as JSON ({error}): delete it, it is written again") from error

@@ -1,0 +1,70 @@
+"""manifest.json: where a prepared corpus came from, what was done to it with what, and whether the counts are right."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rdrop_fairseq.corpus import files
+from rdrop_fairseq.errors import UserError
+
+TOLERANCE = 0.01
+# The import name `fairseq` comes from one of several distributions (setup.py says which where).
+TOOLS = ("rdrop-fairseq", "sacremoses", "subword-nmt", "fairseq", "ve-fairseq", "fairseq-fixed")
+
+
+def versions(*tools: str) -> dict[str, str]:
+    """Versions of the named distributions that are installed, of all tools and Python itself without names."""
+    found = {} if tools else {"python": platform.python_version()}
+    for tool in tools or TOOLS:
+        try:
+            found[tool] = importlib.metadata.version(tool)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def compare(counts: Mapping[str, int], known: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+    """Beside each known count the one found, their difference in percent, and whether it is within 1 %."""
+    table = {}
+    for name, expected in known.items():
+        difference = (counts[name] - expected) / expected
+        table[name] = {
+            "known": expected,
+            "found": counts[name],
+            "difference_percent": round(100 * difference, 2),
+            "within_1_percent": abs(difference) <= TOLERANCE,
+        }
+    return table
+
+
+def warn(name: str, comparison: Mapping[str, Mapping[str, Any]]) -> None:
+    """Says on stderr which counts are more than 1 % off the published ones."""
+    for split, row in comparison.items():
+        if not row["within_1_percent"]:
+            print(
+                f"WARNING: {name}: {split} has {row['found']:,} sentence pairs where {row['known']:,} are known: "
+                f"{row['difference_percent']:+.2f} %, more than 1 % off; results will not be comparable",
+                file=sys.stderr,
+            )
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The manifest in `path`, an empty one if there is none; raises UserError for one that is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise UserError(f"{path} is not readable as JSON ({error}): delete it to do the steps again") from error
+
+
+def save(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Writes the manifest, whole or not at all."""
+    with files.atomic(path, "w") as file:
+        file.write(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
