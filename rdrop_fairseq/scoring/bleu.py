@@ -3,8 +3,9 @@
 Everything works on bytes, as that Perl script does: words are separated by ASCII white space only (a no-break space is
 part of a word), and lowercasing changes A-Z only. No smoothing: one n-gram precision of 0 makes the score 0.
 
-One deliberate difference: multi-bleu.perl removes the last byte of a file that does not end in a newline (`chop`); here
-the last line is whole. Where it goes on in silence (files of different length) or divides by zero, a UserError is raised.
+One deliberate difference: multi-bleu.perl removes the last byte of a file that does not end in a newline (`chop`);
+here the last line is whole. Where it goes on in silence (files of different length) or divides by zero, a UserError is
+raised.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 from rdrop_fairseq.errors import UserError
 
 ORDER = 4
-# Columns of a statistics row, sacreBLEU's layout: hypothesis length, reference length, matches by order, n-grams by order.
+# Columns of a row of statistics, sacreBLEU's layout: lengths of hypothesis and reference, matches and n-grams by order.
 COLUMNS = 2 + 2 * ORDER
 
 _HYPHEN = re.compile(rb"(\S)-(\S)")
