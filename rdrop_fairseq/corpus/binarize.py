@@ -1,0 +1,79 @@
+"""Text to a binarized fairseq data directory, by fairseq-preprocess in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rdrop_fairseq.corpus import files
+from rdrop_fairseq.errors import UserError
+
+SPLITS = ("train", "valid", "test")
+COUNTED = re.compile(r"\[(\S+)\] (\S+): (\d+) sents, (\d+) tokens, ([\d.]+)% replaced")
+
+
+def binarize(
+    text: Path,
+    destination: Path,
+    source: str,
+    target: str,
+    joined: bool = True,
+    dictionaries: tuple[Path, Path] | None = None,
+    workers: int = 1,
+    splits: Sequence[str] = SPLITS,
+) -> dict[str, Any]:
+    """Binarizes `text`/{train,valid,test}.{source,target} into `destination`, which appears whole or not at all.
+
+    joined: one dictionary for both sides. dictionaries: given ones (of source and target; the same file for both where
+    joined) instead of new ones from train. Returns {"train.de": {"sentences", "tokens", "unknown_percent"}, ...} with
+    tokens including the end of sentence, as fairseq counts. Raises UserError if fairseq is missing or fails.
+    """
+    part = files.temporary(destination)
+    files.remove(part)
+    part.parent.mkdir(parents=True, exist_ok=True)
+    # Prefixes relative to the text: fairseq-preprocess takes a comma in a prefix for a list of prefixes.
+    command = [sys.executable, "-m", "fairseq_cli.preprocess", "--source-lang", source, "--target-lang", target]
+    for split in splits:
+        command += [f"--{split}pref", split]
+    command += ["--destdir", str(part.resolve()), "--workers", str(workers)]
+    if joined:
+        command.append("--joined-dictionary")
+    if dictionaries is not None:
+        command += ["--srcdict", str(dictionaries[0].resolve())]
+        command += [] if joined else ["--tgtdict", str(dictionaries[1].resolve())]
+    try:
+        said = _run(command, text)
+        (part / "preprocess.log").unlink(missing_ok=True)  # its times and paths are in the manifest, or of no use
+        files.move_into_place(part, destination)
+    finally:
+        files.remove(part)
+    return {
+        name: {"sentences": int(sentences), "tokens": int(tokens), "unknown_percent": float(unknown)}
+        for _, name, sentences, tokens, unknown in COUNTED.findall(said)
+    }
+
+
+def _run(command: Sequence[str], directory: Path) -> str:
+    """All that the command prints, shown as it comes; UserError with the last line if it fails."""
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, cwd=directory, env=environment, stdout=pipe, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as process:
+        assert process.stdout is not None
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            if "sents" in line:
+                print("      " + line.rstrip().rsplit(" | ", 1)[-1], file=sys.stderr)
+    if process.returncode:
+        if any("No module named" in line and "fairseq_cli" in line for line in said):
+            raise UserError('fairseq is not installed: pip install "rdrop-fairseq[fairseq]"')
+        last = next((line.strip() for line in reversed(said) if line.strip()), "no message")
+        raise UserError(f"fairseq-preprocess failed on {directory} ({last}): mend that and run the same command again")
+    return "".join(said)
