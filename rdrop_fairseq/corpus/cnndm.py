@@ -1,0 +1,77 @@
+"""CNN/DailyMail: from two archives of stories and three lists of urls to a binarized data directory for BART."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from rdrop_fairseq.corpus import archives, stories
+from rdrop_fairseq.corpus.pairs import SPLITS, PairWriter
+from rdrop_fairseq.corpus.summarization import Preparation, add_common
+
+_STORIES = "https://huggingface.co/datasets/cnn_dailymail/resolve/11343c3752184397d56efc19a8a7cceb68089318/data"
+_LISTS = "https://raw.githubusercontent.com/abisee/cnn-dailymail/master/url_lists"
+ARCHIVES = ("cnn_stories.tgz", "dailymail_stories.tgz")
+LISTS = {split: f"all_{split}.txt" for split in SPLITS}
+KNOWN = {"train": 287_227, "val": 13_368, "test": 11_490}
+
+
+def prepare(out: Path, workers: int, add_periods: bool) -> Path:
+    """Everything from the downloads to the data directory, which it returns."""
+    options = {"add_periods": add_periods}
+    preparation = Preparation(out, "CNN/DailyMail", list(SPLITS), options, workers, 2 * len(ARCHIVES) + len(LISTS))
+    pipeline = preparation.pipeline
+    downloads = out / "download"
+    fetched = [pipeline.download([f"{_STORIES}/{name}"], downloads / name) for name in ARCHIVES]
+    lists = {split: pipeline.download([f"{_LISTS}/{name}"], downloads / name) for split, name in LISTS.items()}
+    folders = [out / "stories" / archive.name.split("_")[0] for archive in fetched]
+    for archive, folder in zip(fetched, folders):
+
+        def unpack(parts: list[Path], archive: Path = archive) -> dict[str, int]:
+            archives.unpack(archive, parts[0], None)
+            return {"stories": sum(1 for _ in parts[0].rglob("*.story"))}
+
+        pipeline.step(f"unpack {archive.name}", [folder], unpack, [archive])
+    for split in SPLITS:
+
+        def reader(writer: PairWriter, split: str = split) -> list[str]:
+            return copy(lists[split], folders, writer, split, add_periods)
+
+        preparation.read(split, reader, [lists[split], *folders], options)
+    data = preparation.encode()
+    pipeline.finish(preparation.counts, KNOWN)
+    return data
+
+
+def copy(
+    url_list: Path, folders: Sequence[Path], writer: PairWriter, title: str, add_periods: bool = False
+) -> list[str]:
+    """The story of each url, in the order of the list, to the writer; returns the urls whose story is in no folder."""
+    found = {path.name: path for folder in folders for path in folder.rglob("*.story")}
+    missing = []
+    urls = stories.read_urls(url_list.read_bytes(), str(url_list))
+    for url in tqdm(urls, desc=title, unit="stories", mininterval=1.0):
+        path = found.get(stories.file_name(url))
+        if path is None:
+            missing.append(url)
+        else:
+            story = stories.parse(path.read_bytes(), add_periods)
+            writer.add(story.article, story.summary, story.utf8)
+    return missing
+
+
+def main(argv: list[str], prog: str) -> int | None:
+    """`prepare cnndm`."""
+    parser = argparse.ArgumentParser(prog=prog, description=(__doc__ or "").split("\n\n")[0])
+    add_common(parser)
+    parser.add_argument(
+        "--add-periods",
+        action="store_true",
+        help="end each line of a story that ends in no punctuation (captions, most highlights) with a period",
+    )
+    args = parser.parse_args(argv)
+    print(prepare(args.out or Path("data/cnndm"), args.workers, args.add_periods))
+    return 0

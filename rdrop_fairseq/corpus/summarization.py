@@ -1,0 +1,145 @@
+"""Text pairs to a binarized data directory for BART: clean, GPT-2 BPE, binarize; any pairs, and XSum.
+
+    DIR/{train,val,test}.{source,target}  ->  OUT/text  ->  OUT/bpe  ->  OUT/bin   and OUT/manifest.json
+
+Every preparation for BART ends with `Preparation.encode`; what differs is where the text comes from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Callable
+
+from rdrop_fairseq.corpus import binarize, gpt2_bpe, lines, pairs, xsum
+from rdrop_fairseq.corpus.pairs import SIDES, SPLITS, PairWriter
+from rdrop_fairseq.corpus.steps import Pipeline
+from rdrop_fairseq.errors import UserError
+
+# Gives pairs to the writer and returns what could not be found, by name.
+Reader = Callable[[PairWriter], list[str]]
+FAIRSEQ_NAMES = {"train": "train", "val": "valid", "test": "test"}
+BPE_FILES = (gpt2_bpe.ENCODER, gpt2_bpe.MERGES, gpt2_bpe.DICTIONARY)
+
+
+class Preparation:
+    """The folders of one preparation and the steps that all of them share."""
+
+    def __init__(
+        self, out: Path, name: str, splits: list[str], options: Mapping[str, Any], workers: int, extra_steps: int = 0
+    ) -> None:
+        """extra_steps: how many steps and downloads come before the text is read."""
+        self.out, self.splits, self.workers = out, splits, workers
+        total = extra_steps + len(splits) + len(BPE_FILES) + len(splits) + 1
+        self.pipeline = Pipeline(out, name, options, total)
+        self.counts: dict[str, int] = {}
+
+    def read(
+        self, split: str, reader: Reader, inputs: list[Path], options: Mapping[str, Any] | None = None
+    ) -> None:
+        """The step that writes text/SPLIT.{source,target} and text/SPLIT.missing (one name a line)."""
+        outputs = [*self.paths("text", split), self.out / "text" / f"{split}.missing"]
+
+        def run(parts: list[Path]) -> dict[str, int]:
+            with open(parts[0], "wb") as source, open(parts[1], "wb") as target:
+                writer = PairWriter(source, target, keep_all=split == "test")
+                missing = reader(writer)
+            if not writer.counts["pairs"]:
+                raise UserError(f"no pair with an article and a summary was found for {split}: is it the right input?")
+            parts[2].write_text("".join(f"{name}\n" for name in missing), encoding="utf-8")
+            return {**writer.counts, "missing": len(missing)}
+
+        self.counts[split] = self.pipeline.step(f"text of {split}", outputs, run, inputs, options)["pairs"]
+
+    def encode(self) -> Path:
+        """Fetches BART's vocabulary, applies the BPE, binarizes; returns the data directory."""
+        folder = self.out / "gpt2_bpe"
+        encoder, merges, dictionary = (
+            self.pipeline.download([f"{gpt2_bpe.HOST}/{name}"], folder / name) for name in BPE_FILES
+        )
+        for split in self.splits:
+            self._bpe(split, encoder, merges)
+        data = self.out / "bin"
+        splits = [FAIRSEQ_NAMES[split] for split in self.splits]
+
+        def run(parts: list[Path]) -> dict[str, Any]:
+            both = (dictionary, dictionary)
+            return binarize.binarize(
+                self.out / "bpe", parts[0], *SIDES, dictionaries=both, workers=self.workers, splits=splits
+            )
+
+        inputs = [path for split in self.splits for path in self.paths("bpe", FAIRSEQ_NAMES[split])]
+        self.pipeline.step("binarize", [data], run, [*inputs, dictionary])
+        return data
+
+    def _bpe(self, split: str, encoder: Path, merges: Path) -> None:
+        def run(parts: list[Path]) -> dict[str, int]:
+            encode_line = gpt2_bpe.Gpt2Bpe(encoder, merges).encode_line
+            counts = {}
+            for side, source, part in zip(SIDES, self.paths("text", split), parts):
+                done = lines.map_files(encode_line, [source], [part], self.workers, f"{split}.{side}")
+                counts[f"{side}_tokens"] = done.tokens[0]
+            return counts
+
+        inputs = [*self.paths("text", split), encoder, merges]
+        self.pipeline.step(f"GPT-2 BPE of {split}", self.paths("bpe", FAIRSEQ_NAMES[split]), run, inputs)
+
+    def paths(self, stage: str, split: str) -> list[Path]:
+        """Source and target of a split in one of the folders text and bpe."""
+        return [self.out / stage / f"{split}.{side}" for side in SIDES]
+
+
+def prepare(directory: Path, out: Path, workers: int) -> Path:
+    """Everything from the pairs in `directory` to the data directory, which it returns."""
+    if xsum.is_layout(directory):
+        return _prepare_xsum(directory, out, workers)
+    found = {split: files for split in SPLITS if (files := pairs.find(directory, split)) is not None}
+    lacking = [f"{split}.source and {split}.target" for split in ("train", "val") if split not in found]
+    if lacking:
+        raise UserError(f"{directory} has no {', no '.join(lacking)}: put them there, line n of both one pair")
+    preparation = Preparation(out, directory.resolve().name, list(found), {"directory": str(directory)}, workers)
+    for split, (source, target) in found.items():
+
+        def reader(writer: PairWriter, source: Path = source, target: Path = target, split: str = split) -> list[str]:
+            pairs.copy(source, target, writer, split)
+            return []
+
+        preparation.read(split, reader, [source, target])
+    data = preparation.encode()
+    preparation.pipeline.finish(preparation.counts)
+    return data
+
+
+def _prepare_xsum(directory: Path, out: Path, workers: int) -> Path:
+    ids = xsum.read_split(directory)
+    preparation = Preparation(out, "XSum", list(SPLITS), {"directory": str(directory)}, workers)
+    for split in SPLITS:
+
+        def reader(writer: PairWriter, split: str = split) -> list[str]:
+            return xsum.copy(directory, ids[split], writer, split)
+
+        preparation.read(split, reader, [directory / xsum.FOLDER, directory / xsum.SPLIT_FILE])
+    data = preparation.encode()
+    preparation.pipeline.finish(preparation.counts, xsum.KNOWN)
+    return data
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """The options that every preparation for BART has."""
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where everything is written")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes")
+
+
+def main(argv: list[str], prog: str) -> int | None:
+    """`prepare summarization DIR`."""
+    parser = argparse.ArgumentParser(prog=prog, description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("directory", type=Path, help="holds {train,val,test}.{source,target}, or XSum's own files")
+    add_common(parser)
+    args = parser.parse_args(argv)
+    if not args.directory.is_dir():
+        raise UserError(f"{args.directory} is no directory: give the one with train.source, train.target, ...")
+    out = args.out or Path("data") / args.directory.resolve().name
+    print(prepare(args.directory, out, args.workers))
+    return 0
