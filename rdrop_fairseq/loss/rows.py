@@ -1,0 +1,164 @@
+"""One chunk of positions: from logits to loss terms and d loss / d logits, in closed form and in place.
+
+For one position, lp_i = z_i - lse_i, t the smoothed target, W_i = sum_j w_ji:
+
+    d/dz_i  c_i CE(p_i, y)                 = c_i (p_i - t)
+    d/dz_i  sum_j w_ij KL(p_i || p_j)      = p_i (U_i - k_i),   U_i = sum_j w_ij (z_i - z_j),  k_i = <p_i, U_i>
+    d/dz_i  sum_j w_ji KL(p_j || p_i)      = W_i p_i - sum_j w_ji p_j
+    d/dz_i  js JS(p_1, ..., p_m)           = js/m p_i (lp_i - lM - KL(p_i || M)),   M = mean of the p_i
+
+The log-normalizers lse cancel in U_i - k_i, so U is built from raw logits, and p = q gives exactly 0.
+With T_i = c_i + W_i + U_i - k_i the gradient is p_i T_i - sum_j w_ji p_j - c_i t. What of t is the same for every
+class, e = eps / (V - 1), stays out of the V-wide sweep: the caller knows its sums (see `Chunk.constant`).
+
+For two views, -gradient / w_ji = p_j - p_i T_i / w_ji is a single addcmul; the factor -w_ji goes to the caller, who
+applies it on the narrow side of its matrix products. V-wide sweeps are what this file costs; each one counts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+from rdrop_fairseq.loss.weights import ViewWeights
+
+# Below this share of c_i, T_i / w_ji would be large for nothing (and overflow a half-precision product).
+SMALLEST_DIVISOR = 1e-2
+
+
+@dataclass
+class Chunk:
+    """What one chunk of r positions contributes.
+
+    loss, nll, kl: scalars in nats, summed over the chunk. grad: [m, r, V] or None; the gradient with respect to the
+    logits of view i is scale[i] * grad[i] + constant[i].
+    """
+
+    loss: Tensor
+    nll: Tensor
+    kl: Tensor
+    grad: Optional[Tensor]
+    scale: list[float]
+    constant: list[float]
+
+
+class RowKernel:
+    """The sweep over chunks of one loss: holds its weights and the scratch memory that every chunk reuses."""
+
+    def __init__(self, weights: ViewWeights, label_smoothing: float, classes: int) -> None:
+        self.weights = weights
+        self.other = label_smoothing / (classes - 1)  # e: the share of every class
+        self.spike = 1 - label_smoothing - self.other  # what the reference has on top
+        self._scratch: dict[str, Tensor] = {}
+
+    def scratch(self, name: str, shape: Sequence[int], device: torch.device, dtype: torch.dtype) -> Tensor:
+        """Uninitialized memory, the same at every call of this name."""
+        size = math.prod(shape)
+        buffer = self._scratch.get(name)
+        if buffer is None or buffer.numel() < size:
+            buffer = self._scratch[name] = torch.empty(size, device=device, dtype=dtype)
+        return buffer[:size].view(*shape)
+
+    def __call__(self, z: Tensor, target: Tensor, z_sum: Tensor, want_grad: bool) -> Chunk:
+        """z: [m, r, V] logits, fp32 or fp64, overwritten; target: [r]; z_sum: [m, r], the sum of z over V."""
+        m = self.weights.views
+        index = target.expand(m, -1).unsqueeze(-1)  # m x r x 1
+        p = torch.softmax(z, -1, out=self.scratch("p", z.shape, z.device, z.dtype))
+        lse = z.amax(-1) - p.amax(-1).log()  # the largest p is at least 1/V: its log is safe at any logit gap
+        nll = lse - z.gather(-1, index).squeeze(-1)  # m x r
+        ce = self.spike * nll + self.other * (z.size(-1) * lse - z_sum)
+        c = ce.new_tensor(self.weights.ce)
+        loss = (ce.sum(-1) * c).sum()
+        shares = c / c.sum() if sum(self.weights.ce) else torch.full_like(c, 1 / m)
+
+        divergence, grad, scale = self._divergence(z, p, lse, want_grad)
+        if grad is not None:
+            for i, (weight, factor) in enumerate(zip(self.weights.ce, scale)):
+                spike = grad.new_full((), -weight * self.spike / factor).expand(index[i].shape)
+                grad[i].scatter_add_(-1, index[i], spike)
+        total = self.weights.kl_total
+        return Chunk(
+            loss=loss + divergence,
+            nll=(nll.sum(-1) * shares).sum(),
+            kl=divergence / total if total else divergence,
+            grad=grad,
+            scale=scale,
+            constant=[-weight * self.other for weight in self.weights.ce],
+        )
+
+    def _divergence(self, z: Tensor, p: Tensor, lse: Tensor, want_grad: bool) -> tuple[Tensor, Optional[Tensor], list[float]]:
+        if self.weights.views == 1:
+            return z.new_zeros(()), (p if want_grad else None), [self.weights.ce[0]]
+        if self.weights.views == 2 and not self.weights.js:
+            return self._pair(z, p, lse, want_grad)
+        return self._general(z, p, lse, want_grad)
+
+    def _pair(self, z: Tensor, p: Tensor, lse: Tensor, want_grad: bool) -> tuple[Tensor, Optional[Tensor], list[float]]:
+        (_, w01), (w10, _) = self.weights.kl
+        d = torch.sub(z[0], z[1], out=z[1])  # r x V
+        k0, k1 = w01 * row_dot(p[0], d), -w10 * row_dot(p[1], d)  # r
+        divergence = (k0 + k1).sum() - (w01 - w10) * (lse[0] - lse[1]).sum()
+        if not want_grad:
+            return divergence, None, [1.0, 1.0]
+        c0, c1 = self.weights.ce
+        scale0 = self._finish(z[0], d, w01, c0 + w10 - k0, p[0], p[1], w10, c0)
+        scale1 = self._finish(d, d, -w10, c1 + w01 - k1, p[1], p[0], w01, c1)  # d is z[1]
+        return divergence, z, [scale0, scale1]
+
+    @staticmethod
+    def _finish(
+        out: Tensor, d: Tensor, slope: float, offset: Tensor, mine: Tensor, other: Tensor, w: float, c: float
+    ) -> float:
+        """out <- (mine * (slope * d + offset) - w * other) / factor; returns factor."""
+        factor = -w if w > SMALLEST_DIVISOR * c else 1.0
+        unit = abs(factor)
+        torch.add((offset / unit).unsqueeze(-1), d, alpha=slope / unit, out=out)
+        if factor == 1.0:
+            out.mul_(mine)
+            if w:
+                out.sub_(other, alpha=w)
+        else:
+            torch.addcmul(other, mine, out, value=-1, out=out)
+        return factor
+
+    def _general(self, z: Tensor, p: Tensor, lse: Tensor, want_grad: bool) -> tuple[Tensor, Optional[Tensor], list[float]]:
+        """Any number of views, any weights, JS: m sweeps per view instead of one."""
+        m, kl = self.weights.views, self.weights.kl
+        u = self.scratch("u", z.shape, z.device, z.dtype)
+        offset = torch.zeros_like(lse)  # m x r: what sum_j w_ij (lse_i - lse_j) takes away from <p_i, U_i>
+        js = self.weights.js / m
+        log_mean = self._log_mean(z, lse) if js else None
+        for i in range(m):
+            u[i].zero_()
+            for j in range(m):
+                if kl[i][j]:
+                    u[i].add_(z[i] - z[j], alpha=kl[i][j])
+                    offset[i] += kl[i][j] * (lse[i] - lse[j])
+            if log_mean is not None:
+                u[i].add_(z[i] - log_mean, alpha=js)
+                offset[i] += js * lse[i]
+        k = row_dot(p.view(-1, p.size(-1)), u.view(-1, u.size(-1))).view_as(lse)  # m x r
+        divergence = (k - offset).sum()
+        if not want_grad:
+            return divergence, None, [1.0] * m
+        for i in range(m):
+            into = sum(kl[j][i] for j in range(m))
+            u[i].add_((self.weights.ce[i] + into - k[i]).unsqueeze(-1)).mul_(p[i])
+            for j in range(m):
+                if kl[j][i]:
+                    u[i].sub_(p[j], alpha=kl[j][i])
+        return divergence, u, [1.0] * m
+
+    def _log_mean(self, z: Tensor, lse: Tensor) -> Tensor:
+        """log of the mean distribution: [r, V]; from logits, since p itself may have underflowed."""
+        return torch.logsumexp(z - lse.unsqueeze(-1), dim=0) - math.log(z.size(0))
+
+
+def row_dot(a: Tensor, b: Tensor) -> Tensor:
+    """<a_r, b_r> for each row of two [r, V] tensors: [r]; a batched product, so that no V-wide result is written."""
+    return torch.bmm(a.unsqueeze(1), b.unsqueeze(2)).view(-1)
