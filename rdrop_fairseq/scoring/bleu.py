@@ -82,7 +82,7 @@ def statistics(hypotheses: Sequence[str], references: Sequence[Sequence[str]], l
     return np.array(rows, dtype=np.int64).reshape(-1, COLUMNS)
 
 
-def from_sums(sums: Sequence[int]) -> Bleu:
+def from_sums(sums: Sequence[int] | np.ndarray) -> Bleu:
     """BLEU from a row of statistics summed over the corpus."""
     whole = [round(float(value)) for value in sums]
     return Bleu(tuple(whole[2 : 2 + ORDER]), tuple(whole[2 + ORDER :]), hyp_len=whole[0], ref_len=whole[1])
