@@ -114,7 +114,7 @@ def _inside(archive: Path, name: str) -> PurePosixPath:
 def _entries(archive: Path, name: str) -> Iterator[Entry]:
     try:
         with open(archive, "rb") as raw, _watched(raw, archive.stat().st_size, name) as file:
-            if name.endswith(".zip"):
+            if name.endswith((".zip", ".whl")):
                 yield from _zip_entries(archive, file)
             elif name.endswith((".tgz", ".tar.gz", ".tar")):
                 yield from _tar_entries(archive, file, plain=name.endswith(".tar"))
@@ -122,7 +122,7 @@ def _entries(archive: Path, name: str) -> Iterator[Entry]:
                 with gzip.open(file) as content:
                     yield Entry(name[: -len(".gz")], content)  # type: ignore[arg-type]
             else:
-                raise UserError(f"{archive}: not a .tgz, .tar.gz, .tar, .gz or .zip")
+                raise UserError(f"{archive}: not a .tgz, .tar.gz, .tar, .gz, .zip or .whl")
     except DAMAGE as error:
         raise UserError(
             f"{archive} is cut short or damaged ({error}): delete it and run the same command again"

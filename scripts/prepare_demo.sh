@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# Builds the demo corpus in work/demo from message catalogs of released Python packages; --help lists the options.
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+need_python fairseq
+rdrop prepare demo --out "$ROOT/work/demo" "$@"
