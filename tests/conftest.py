@@ -1,0 +1,87 @@
+"""What the tests of several folders share: a tiny vocabulary in GPT-2's and BART's file formats, and tiny news stories."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import tarfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import regex
+
+NAMES = ("Ann", "Bob", "Cleo", "Dan", "Eve", "Finn")
+PLACES = ("Rome", "Oslo", "Lima", "Kyoto", "Accra")
+DEEDS = ("opened a school", "won the race", "lost the vote", "can't find a dog", "wrote a book (her first)")
+
+
+def story_text(number: int) -> tuple[str, str]:
+    """An article and its two highlights (joined by a newline), the same for the same number."""
+    choose = random.Random(number)
+    name, place, deed = choose.choice(NAMES), choose.choice(PLACES), choose.choice(DEEDS)
+    lines = [f"({place}) -- {name} {deed} on day {number}.", f"People in {place} saw it", "It was a good day there."]
+    return "\n\n".join(lines), f"{name} {deed}\n{place} saw it"
+
+
+def story_file(number: int) -> bytes:
+    article, summary = story_text(number)
+    highlights = "".join(f"\n\n@highlight\n\n{line}" for line in summary.split("\n"))
+    return (article + highlights).encode()
+
+
+def tar(path: Path, files: dict[str, bytes]) -> None:
+    """A .tgz of these files."""
+    with tarfile.open(path, "w:gz") as archive:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+
+
+def learn_merges(text: str, count: int, letters: dict[int, str]) -> list[tuple[str, str]]:
+    """BPE by its definition: the pair that is seen most becomes a symbol (of equals, the first in alphabetical order)."""
+    words = Counter(
+        tuple(letters[byte] for byte in word.encode()) for word in regex.findall(r" ?\p{L}+| ?\p{N}+|[^\p{L}\p{N}]+", text)
+    )
+    merges = []
+    for _ in range(count):
+        pairs: Counter[tuple[str, str]] = Counter()
+        for word, times in words.items():
+            for pair in zip(word, word[1:]):
+                pairs[pair] += times
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        merges.append(best)
+        merged: Counter[tuple[str, ...]] = Counter()
+        for word, times in words.items():
+            new: list[str] = []
+            for symbol in word:
+                if new and (new[-1], symbol) == best:
+                    new[-1] += symbol
+                else:
+                    new.append(symbol)
+            merged[tuple(new)] += times
+        words = merged
+    return merges
+
+
+@pytest.fixture(scope="session")
+def gpt2_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with encoder.json, vocab.bpe and dict.txt as GPT-2 and BART have them, but 120 merges; V is 384."""
+    from fairseq.data.encoders.gpt2_bpe_utils import bytes_to_unicode
+
+    folder = tmp_path_factory.mktemp("gpt2 bpe")
+    letters = bytes_to_unicode()
+    merges = learn_merges("\n".join("\n".join(story_text(n)) for n in range(60)), 120, letters)
+    symbols = list(letters.values()) + [first + second for first, second in merges] + ["<|endoftext|>"]
+    numbers = list(range(len(symbols)))
+    random.Random(1).shuffle(numbers)  # in GPT-2 the ids are in the order of the merges, which nothing may rely on
+    (folder / "encoder.json").write_text(json.dumps(dict(zip(symbols, numbers))), encoding="utf-8")
+    rules = "".join(f"{first} {second}\n" for first, second in merges)
+    (folder / "vocab.bpe").write_text("#version: 0.2\n" + rules, encoding="utf-8")
+    ids = random.Random(2).sample(numbers, len(numbers))
+    entries = [f"{number} {len(ids) - place}" for place, number in enumerate(ids)]
+    padding = [f"madeupword{n:04} 0" for n in range(-(len(ids) + 4) % 8)]
+    (folder / "dict.txt").write_text("\n".join(entries + padding) + "\n", encoding="utf-8")
+    return folder
