@@ -1,4 +1,4 @@
-"""The text that the Moses scripts make (normalize, remove non-printing, tokenize, lowercase, detokenize), without Perl."""
+"""What the Moses scripts make of a line: normalize, remove non-printing, tokenize, lowercase, detokenize. No Perl."""
 
 from rdrop_fairseq.corpus.moses.normalizer import Normalizer, lowercase, remove_nonprinting
 from rdrop_fairseq.corpus.moses.prefixes import LANGUAGES

@@ -18,7 +18,8 @@ def load(lang: str) -> tuple[frozenset[str], frozenset[str]]:
     A language without a list gets the English one, as in tokenizer.perl. The lines are taken as they are: an entry with
     a space after it never matches there either, and an entry given twice counts as it was given last.
     """
-    always, numeric = set(), set()
+    always: set[str] = set()
+    numeric: set[str] = set()
     for line in NONBREAKING_PREFIXES[_FILE + (lang if lang in LANGUAGES else "en")].split("\n"):
         if not line or line == "0" or line.startswith("#"):
             continue

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cache
 from typing import Callable
 
 from rdrop_fairseq.corpus.moses import prefixes
@@ -15,8 +15,8 @@ from rdrop_fairseq.corpus.moses.characters import ALNUM, ALPHA, BLANK, NUMBER, S
 Rule = Callable[[str], str]
 
 # Characters that may stand inside a word in these languages (USA:n, il·lusio), and what is separated all the same where
-# no lowercase letter follows. The Catalan rule reads as if it were about the middle dot, but the script is not marked as
-# UTF-8, so that its pattern is the two characters of the dot's bytes.
+# no lowercase letter follows. The Catalan rule reads as if it were about the middle dot, but the script is not marked
+# as UTF-8, so that its pattern is the two characters of the dot's bytes.
 _INSIDE_WORDS = {"fi": (":", ":"), "sv": (":", ":"), "tdt": ("'", "'"), "ca": ("·", "Â·")}
 
 _CONTROL = re.compile("[\\x00-\\x1f]")
@@ -38,7 +38,7 @@ def squeeze(text: str) -> str:
     return " ".join(_CONTROL.sub("", SPACES.sub(" ", text)).split())
 
 
-@lru_cache(maxsize=None)
+@cache
 def tokenizer(lang: str, aggressive: bool, escape: bool) -> Rule:
     """The function that tokenizes one line, without its newline, as `tokenizer.perl -l lang [-a] [-no-escape]` does."""
     separate = [*_special_characters(lang), *([_hyphens()] if aggressive else []), _mark_multidots, *_commas()]

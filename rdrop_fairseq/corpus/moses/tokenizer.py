@@ -1,7 +1,7 @@
 """tokenizer.perl's output, several times as fast as its rules: what a word becomes is remembered.
 
-Nearly all rules look at a character and its neighbours, so that the text between two spaces becomes the same wherever it
-stands. The line matters in these places only, and each is seen to here:
+Nearly all rules look at a character and its neighbours, so that the text between two spaces becomes the same wherever
+it stands. The line matters in these places only, and each is seen to here:
 
 - a period at the end of a word: the rule looks at the first character of the next word (lowercase, digit, or other), or
   splits it off at the end of the line. So there is one memory for each of the four.
@@ -45,7 +45,7 @@ class _Memory(dict[str, str]):
 
 
 class Tokenizer:
-    """`tokenizer.perl -l lang`, with `-a` if aggressive and `-no-escape` if not escape, for a line without its newline."""
+    """`tokenizer.perl -l lang`, with `-a` if aggressive, `-no-escape` if not escape, for a line without its newline."""
 
     def __init__(self, lang: str, aggressive: bool = False, escape: bool = True) -> None:
         self._options = (lang, aggressive, escape)
@@ -62,9 +62,13 @@ class Tokenizer:
 
     def __call__(self, line: str) -> str:
         """The tokens of the line, joined by spaces. A line of white space only comes back as it is."""
-        words = line.split() if line.isprintable() else rules.squeeze(line).split()
+        if not line.isprintable():
+            if BLANK.fullmatch(line):
+                return line
+            line = rules.squeeze(line)
+        words = line.split()
         if not words:
-            return line if BLANK.fullmatch(line) else ""
+            return line
         if words[0][0] == "," or (not self._apostrophe_alone and "'" in line and self._apostrophe_needs_line(words)):
             return self._by_rules(line)
         last = words.pop()
