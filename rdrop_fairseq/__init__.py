@@ -1,1 +1,45 @@
-"""R-Drop for fairseq (Liang et al., NeurIPS 2021), loaded with `--user-dir rdrop_fairseq`."""
+"""R-Drop for fairseq (Liang et al., NeurIPS 2021), loaded with `--user-dir rdrop_fairseq`.
+
+The way of a batch, one direction, no stage knows the next:
+
+    tasks/        translation_rdrop, summarization_rdrop: tell the criterion the update number, then train as ever
+    criterions/   label_smoothed_cross_entropy_rdrop and its kin: which views, which weights at this update (schedule)
+    passes, views the batch several times through the model, in one stacked forward where that is the same
+    projection    may the loss do the output projection itself?
+    loss/         features or logits of m views -> loss, nll, kl; usable without fairseq
+    metrics       what is logged, in which unit
+
+Around it: corpus/ (raw archives to binarized data), training/ (configs to fairseq-train), scoring/ (checkpoints to
+numbers), benchmark/, compat (a released fairseq under today's torch), __main__ (the command line).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import sys
+
+__version__ = "0.1.0"
+
+NEEDS_FAIRSEQ = (
+    "fairseq is not installed: rdrop_fairseq.loss and the text tools work, training does not; "
+    'install it with: pip install "rdrop-fairseq[fairseq]"'
+)
+
+
+def _register() -> None:
+    """Make criterions and tasks known to fairseq, and checkpoints readable."""
+    from rdrop_fairseq import compat
+
+    compat.apply()
+    importlib.import_module("rdrop_fairseq.criterions.label_smoothed_cross_entropy_rdrop")
+    importlib.import_module("rdrop_fairseq.tasks.translation_rdrop")
+
+
+# `python -m rdrop_fairseq` starts text filters that need neither torch nor fairseq (seconds to import): while Python
+# looks for its __main__, sys.argv[0] is "-m". Commands that need the registrations import what they need.
+if sys.argv[:1] != ["-m"]:
+    if importlib.util.find_spec("fairseq") is None:
+        logging.getLogger(__name__).warning(NEEDS_FAIRSEQ)
+    else:
+        _register()

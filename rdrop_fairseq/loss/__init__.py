@@ -143,9 +143,9 @@ def _positions(
     if not index.numel():
         raise UserError(f"no position of this batch counts ({target.numel()} targets, all padding): leave it out")
     kept = target[index]
-    low, high = int(kept.min()), int(kept.max())
-    if low < 0 or high >= classes:
-        raise UserError(f"target {low if low < 0 else high} is outside the vocabulary of {classes}: check the dictionary")
+    worst = int(kept.min()) if int(kept.min()) < 0 else int(kept.max())
+    if not 0 <= worst < classes:
+        raise UserError(f"target {worst} is outside the vocabulary of {classes} classes: check the dictionary")
     return index
 
 

@@ -27,6 +27,9 @@ from torch import Tensor
 
 from rdrop_fairseq.loss.weights import ViewWeights
 
+# (divergence, gradient before scaling, scale of each view), see Chunk
+Divergence = tuple[Tensor, Optional[Tensor], list[float]]
+
 # Below this share of c_i, T_i / w_ji would be large for nothing (and overflow a half-precision product).
 SMALLEST_DIVISOR = 1e-2
 
@@ -91,14 +94,14 @@ class RowKernel:
             constant=[-weight * self.other for weight in self.weights.ce],
         )
 
-    def _divergence(self, z: Tensor, p: Tensor, lse: Tensor, want_grad: bool) -> tuple[Tensor, Optional[Tensor], list[float]]:
+    def _divergence(self, z: Tensor, p: Tensor, lse: Tensor, want_grad: bool) -> Divergence:
         if self.weights.views == 1:
             return z.new_zeros(()), (p if want_grad else None), [self.weights.ce[0]]
         if self.weights.views == 2 and not self.weights.js:
             return self._pair(z, p, lse, want_grad)
         return self._general(z, p, lse, want_grad)
 
-    def _pair(self, z: Tensor, p: Tensor, lse: Tensor, want_grad: bool) -> tuple[Tensor, Optional[Tensor], list[float]]:
+    def _pair(self, z: Tensor, p: Tensor, lse: Tensor, want_grad: bool) -> Divergence:
         (_, w01), (w10, _) = self.weights.kl
         d = torch.sub(z[0], z[1], out=z[1])  # r x V
         k0, k1 = w01 * row_dot(p[0], d), -w10 * row_dot(p[1], d)  # r
@@ -126,7 +129,7 @@ class RowKernel:
             torch.addcmul(other, mine, out, value=-1, out=out)
         return factor
 
-    def _general(self, z: Tensor, p: Tensor, lse: Tensor, want_grad: bool) -> tuple[Tensor, Optional[Tensor], list[float]]:
+    def _general(self, z: Tensor, p: Tensor, lse: Tensor, want_grad: bool) -> Divergence:
         """Any number of views, any weights, JS: m sweeps per view instead of one."""
         m, kl = self.weights.views, self.weights.kl
         u = self.scratch("u", z.shape, z.device, z.dtype)

@@ -1,0 +1,87 @@
+"""What a released fairseq needs to work with today's torch, each with its reason; applied when the plugin is imported.
+
+1. torch >= 2.6 unpickles only types on an allow-list. fairseq checkpoints hold a few more than tensors and plain
+   containers: they are added here. Nothing that could run code is; see `load_checkpoint_safely` for what is refused.
+2. torch < 2.6 unpickles anything by default. It is asked to do as its successors do.
+3. fairseq passes torch's unpickling errors on as they are. Its one loading function is wrapped to say in a sentence
+   which file is refused or broken and what can be done; there is no hook for that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import pickle
+import re
+from typing import Any, Callable
+
+import numpy as np
+import torch
+
+from rdrop_fairseq.errors import UserError
+
+TRUST = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+
+
+def allow_fairseq_checkpoints() -> None:
+    """Let torch.load(weights_only=True) read what fairseq writes: Namespace, and numpy arrays and scalars (the meters
+    of --eval-bleu, best scores)."""
+    multiarray = getattr(np, "_core", None) or np.core  # numpy < 2 has only the second
+    torch.serialization.add_safe_globals(
+        [
+            argparse.Namespace,
+            np.ndarray,
+            np.dtype,
+            *{type(np.dtype(code)) for code in "?bBhHiIlLqQefd"},
+            # numpy < 2 wrote the old module names; today's numpy reads both.
+            *_named(multiarray.multiarray._reconstruct, "_reconstruct"),
+            *_named(multiarray.multiarray.scalar, "scalar"),
+        ]
+    )
+
+
+def _named(function: Callable[..., Any], name: str) -> list[Any]:
+    return [(function, f"numpy.{core}.multiarray.{name}") for core in ("core", "_core")]
+
+
+def load_checkpoint_safely(load: Callable[..., Any]) -> Callable[..., Any]:
+    """fairseq's load_checkpoint_to_cpu with two errors put into words, as UserError: a file that holds more than data
+    (torch names the type), and a file that is not whole."""
+
+    @functools.wraps(load)
+    def wrapped(path: str, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return load(path, *args, **kwargs)
+        except pickle.UnpicklingError as error:
+            raise UserError(explain_refusal(path, error)) from error
+        except (EOFError, RuntimeError) as error:
+            if isinstance(error, EOFError) or re.search("zip archive|central directory|unexpected EOF", str(error)):
+                raise UserError(
+                    f"checkpoint {path} is not whole ({os.path.getsize(path)} bytes): "
+                    "remove it and go on from the checkpoint before it"
+                ) from error
+            raise
+
+    return wrapped
+
+
+def explain_refusal(path: str, error: Exception) -> str:
+    """One sentence for torch's refusal to unpickle `path`."""
+    found = re.search(r"GLOBAL (\S+)|[Uu]nsupported (?:global|class|operand)\D*?(\S+)", str(error))
+    what = next((group for group in found.groups() if group), "more than data") if found else "no readable data"
+    return (
+        f"checkpoint {path} is refused: it holds {what}, which could run code; "
+        f"if you trust whoever wrote it, set {TRUST}=1 for this command"
+    )
+
+
+def apply() -> None:
+    """Register the types and wrap fairseq's loader; needs fairseq. Doing it twice changes nothing."""
+    from fairseq import checkpoint_utils
+
+    allow_fairseq_checkpoints()
+    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 6) and os.environ.get(TRUST) != "1":
+        os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+    if not hasattr(checkpoint_utils.load_checkpoint_to_cpu, "__wrapped__"):
+        checkpoint_utils.load_checkpoint_to_cpu = load_checkpoint_safely(checkpoint_utils.load_checkpoint_to_cpu)
