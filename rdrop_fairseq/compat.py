@@ -5,12 +5,15 @@
 2. torch < 2.6 unpickles anything by default. It is asked to do as its successors do.
 3. fairseq passes torch's unpickling errors on as they are. Its one loading function is wrapped to say in a sentence
    which file is refused or broken and what can be done; there is no hook for that.
+4. fairseq-train takes --bf16 for a request to train on a TPU, from the days when nothing else had it, and fails without
+   torch_xla. Its one parsing function is wrapped to leave the TPU out where there is none.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import importlib.util
 import os
 import pickle
 import re
@@ -68,7 +71,7 @@ def load_checkpoint_safely(load: Callable[..., Any]) -> Callable[..., Any]:
 
 def explain_refusal(path: str, error: Exception) -> str:
     """One sentence for torch's refusal to unpickle `path`."""
-    found = re.search(r"GLOBAL (\S+)|[Uu]nsupported (?:global|class|operand)\D*?(\S+)", str(error))
+    found = re.search(r"[Uu]nsupported (?:global|class|operand):? (?:GLOBAL )?(\S+)|GLOBAL (\S+)", str(error))
     what = next((group for group in found.groups() if group), "more than data") if found else "no readable data"
     return (
         f"checkpoint {path} is refused: it holds {what}, which could run code; "
@@ -76,12 +79,28 @@ def explain_refusal(path: str, error: Exception) -> str:
     )
 
 
+def bf16_without_tpu(parse: Callable[..., Any]) -> Callable[..., Any]:
+    """fairseq's parse_args_and_arch, for which --bf16 no longer implies --tpu unless torch_xla is installed."""
+
+    @functools.wraps(parse)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        parsed = parse(*args, **kwargs)
+        options = parsed[0] if isinstance(parsed, tuple) else parsed
+        if getattr(options, "bf16", False) and importlib.util.find_spec("torch_xla") is None:
+            options.tpu = False
+        return parsed
+
+    return wrapped
+
+
 def apply() -> None:
-    """Register the types and wrap fairseq's loader; needs fairseq. Doing it twice changes nothing."""
-    from fairseq import checkpoint_utils
+    """Register the types, wrap fairseq's loader and parser; needs fairseq. Doing it twice changes nothing."""
+    from fairseq import checkpoint_utils, options
 
     allow_fairseq_checkpoints()
     if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 6) and os.environ.get(TRUST) != "1":
         os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
     if not hasattr(checkpoint_utils.load_checkpoint_to_cpu, "__wrapped__"):
         checkpoint_utils.load_checkpoint_to_cpu = load_checkpoint_safely(checkpoint_utils.load_checkpoint_to_cpu)
+    if not hasattr(options.parse_args_and_arch, "__wrapped__"):
+        options.parse_args_and_arch = bf16_without_tpu(options.parse_args_and_arch)
