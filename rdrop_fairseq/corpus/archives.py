@@ -45,7 +45,7 @@ def unpack(archive: Path, directory: Path, members: Sequence[str] | None = None)
     files.remove(part)
     part.mkdir(parents=True)
     try:
-        with files.disk_full_told(directory):
+        with files.disk_full_told(directory), _damage_told(archive):
             _extract(archive, part, members)
         if directory.exists():
             for file in sorted(p for p in part.rglob("*") if p.is_file()):
@@ -63,9 +63,21 @@ def check(archive: Path, name: str | None = None) -> None:
 
     name: the archive's name if the file does not have it (yet); its suffix tells the format.
     """
-    for entry in _entries(archive, name or archive.name):
-        while entry.content is not None and entry.content.read(files.BLOCK):
-            pass
+    with _damage_told(archive):
+        for entry in _entries(archive, name or archive.name):
+            while entry.content is not None and entry.content.read(files.BLOCK):
+                pass
+
+
+@contextlib.contextmanager
+def _damage_told(archive: Path) -> Iterator[None]:
+    """Around the whole loop over entries: their content is read, and found damaged, by whoever loops."""
+    try:
+        yield
+    except DAMAGE as error:
+        raise UserError(
+            f"{archive} is cut short or damaged ({error}): delete it and run the same command again"
+        ) from error
 
 
 def _extract(archive: Path, part: Path, members: Sequence[str] | None) -> None:
@@ -112,21 +124,16 @@ def _inside(archive: Path, name: str) -> PurePosixPath:
 
 
 def _entries(archive: Path, name: str) -> Iterator[Entry]:
-    try:
-        with open(archive, "rb") as raw, _watched(raw, archive.stat().st_size, name) as file:
-            if name.endswith((".zip", ".whl")):
-                yield from _zip_entries(archive, file)
-            elif name.endswith((".tgz", ".tar.gz", ".tar")):
-                yield from _tar_entries(archive, file, plain=name.endswith(".tar"))
-            elif name.endswith(".gz"):
-                with gzip.open(file) as content:
-                    yield Entry(name[: -len(".gz")], content)  # type: ignore[arg-type]
-            else:
-                raise UserError(f"{archive}: not a .tgz, .tar.gz, .tar, .gz, .zip or .whl")
-    except DAMAGE as error:
-        raise UserError(
-            f"{archive} is cut short or damaged ({error}): delete it and run the same command again"
-        ) from error
+    with open(archive, "rb") as raw, _watched(raw, archive.stat().st_size, name) as file:
+        if name.endswith((".zip", ".whl")):
+            yield from _zip_entries(archive, file)
+        elif name.endswith((".tgz", ".tar.gz", ".tar")):
+            yield from _tar_entries(archive, file, plain=name.endswith(".tar"))
+        elif name.endswith(".gz"):
+            with gzip.open(file) as content:
+                yield Entry(name[: -len(".gz")], content)  # type: ignore[arg-type]
+        else:
+            raise UserError(f"{archive}: not a .tgz, .tar.gz, .tar, .gz, .zip or .whl")
 
 
 def _tar_entries(archive: Path, file: IO[bytes], plain: bool) -> Iterator[Entry]:

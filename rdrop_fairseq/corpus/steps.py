@@ -76,7 +76,7 @@ class Pipeline:
         return record["counts"]
 
     def finish(
-        self, counts: Mapping[str, int] | None = None, known_counts: Mapping[str, int] | None = None
+        self, counts: Mapping[str, int] | None = None, known_counts: Mapping[str, manifest.Known] | None = None
     ) -> dict[str, Any]:
         """Compares `counts` with the published ones (a warning outside 1 %), completes and returns the manifest."""
         if self.number != self.total:
