@@ -122,7 +122,7 @@ def test_a_wheel_that_is_there_is_not_fetched_again(index: Path, tmp_path: Path)
     pip_packages.cached(package, wheel, tmp_path / "copy.whl")
     assert (tmp_path / "copy.whl").read_bytes() == wheel.read_bytes()
     wheel.write_bytes(wheel.read_bytes()[:-1])
-    with pytest.raises(UserError, match="could not download one==1.0"):
+    with pytest.raises(UserError, match=r"could not download one==1\.0"):
         pip_packages.cached(package, wheel, tmp_path / "copy.whl")
 
 
