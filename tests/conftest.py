@@ -1,4 +1,4 @@
-"""What the tests of several folders share: a tiny vocabulary in GPT-2's and BART's file formats, and tiny news stories."""
+"""Shared by the tests of several folders: a tiny vocabulary in GPT-2's and BART's file formats, tiny news stories."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import random
 import tarfile
 from collections import Counter
 from pathlib import Path
+from typing import Callable
 
 import pytest
 import regex
@@ -26,6 +27,7 @@ def story_text(number: int) -> tuple[str, str]:
 
 
 def story_file(number: int) -> bytes:
+    """The same as a file of CNN/DailyMail."""
     article, summary = story_text(number)
     highlights = "".join(f"\n\n@highlight\n\n{line}" for line in summary.split("\n"))
     return (article + highlights).encode()
@@ -41,10 +43,9 @@ def tar(path: Path, files: dict[str, bytes]) -> None:
 
 
 def learn_merges(text: str, count: int, letters: dict[int, str]) -> list[tuple[str, str]]:
-    """BPE by its definition: the pair that is seen most becomes a symbol (of equals, the first in alphabetical order)."""
-    words = Counter(
-        tuple(letters[byte] for byte in word.encode()) for word in regex.findall(r" ?\p{L}+| ?\p{N}+|[^\p{L}\p{N}]+", text)
-    )
+    """BPE by its definition: the pair seen most often becomes a symbol; of equals, the first in alphabetical order."""
+    found = regex.findall(r" ?\p{L}+| ?\p{N}+|[^\p{L}\p{N}]+", text)
+    words = Counter(tuple(letters[byte] for byte in word.encode()) for word in found)
     merges = []
     for _ in range(count):
         pairs: Counter[tuple[str, str]] = Counter()
@@ -64,6 +65,16 @@ def learn_merges(text: str, count: int, letters: dict[int, str]) -> list[tuple[s
             merged[tuple(new)] += times
         words = merged
     return merges
+
+
+@pytest.fixture(scope="session")
+def story() -> Callable[[int], bytes]:
+    return story_file
+
+
+@pytest.fixture(scope="session")
+def make_tar() -> Callable[[Path, dict[str, bytes]], None]:
+    return tar
 
 
 @pytest.fixture(scope="session")

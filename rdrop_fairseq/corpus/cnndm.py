@@ -9,6 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from rdrop_fairseq.corpus import archives, stories
+from rdrop_fairseq.corpus.manifest import Known
 from rdrop_fairseq.corpus.pairs import SPLITS, PairWriter
 from rdrop_fairseq.corpus.summarization import Preparation, add_common
 
@@ -16,7 +17,7 @@ _STORIES = "https://huggingface.co/datasets/cnn_dailymail/resolve/11343c37521843
 _LISTS = "https://raw.githubusercontent.com/abisee/cnn-dailymail/master/url_lists"
 ARCHIVES = ("cnn_stories.tgz", "dailymail_stories.tgz")
 LISTS = {split: f"all_{split}.txt" for split in SPLITS}
-KNOWN = {"train": 287_227, "val": 13_368, "test": 11_490}
+KNOWN = {"train": Known(287_227), "val": Known(13_368), "test": Known(11_490)}
 
 
 def prepare(out: Path, workers: int, add_periods: bool) -> Path:

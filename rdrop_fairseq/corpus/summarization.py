@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Callable
@@ -66,12 +67,15 @@ class Preparation:
 
         def run(parts: list[Path]) -> dict[str, Any]:
             both = (dictionary, dictionary)
-            return binarize.binarize(
+            counts = binarize.binarize(
                 self.out / "bpe", parts[0], *SIDES, dictionaries=both, workers=self.workers, splits=splits
             )
+            for file in (encoder, merges):  # training with --eval-rouge and summarizing turn ids into text
+                shutil.copy(file, parts[0])
+            return counts
 
         inputs = [path for split in self.splits for path in self.paths("bpe", FAIRSEQ_NAMES[split])]
-        self.pipeline.step("binarize", [data], run, [*inputs, dictionary])
+        self.pipeline.step("binarize", [data], run, [*inputs, encoder, merges, dictionary])
         return data
 
     def _bpe(self, split: str, encoder: Path, merges: Path) -> None:
@@ -136,10 +140,11 @@ def main(argv: list[str], prog: str) -> int | None:
     """`prepare summarization DIR`."""
     parser = argparse.ArgumentParser(prog=prog, description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("directory", type=Path, help="holds {train,val,test}.{source,target}, or XSum's own files")
+    parser.add_argument("--data", type=Path, default=Path("data"), help=argparse.SUPPRESS)  # where data sets are kept
     add_common(parser)
     args = parser.parse_args(argv)
     if not args.directory.is_dir():
         raise UserError(f"{args.directory} is no directory: give the one with train.source, train.target, ...")
-    out = args.out or Path("data") / args.directory.resolve().name
+    out = args.out or args.data / args.directory.resolve().name
     print(prepare(args.directory, out, args.workers))
     return 0

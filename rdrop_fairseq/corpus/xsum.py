@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from rdrop_fairseq.corpus.manifest import Known
 from rdrop_fairseq.corpus.pairs import PairWriter
 from rdrop_fairseq.corpus.stories import Story, decode
 from rdrop_fairseq.errors import UserError
@@ -16,7 +17,7 @@ from rdrop_fairseq.errors import UserError
 FOLDER = "bbc-summary-data"
 SPLIT_FILE = "XSum-TRAINING-DEV-TEST-SPLIT-90-5-5.json"
 SPLIT_KEYS = {"train": "train", "val": "validation", "test": "test"}
-KNOWN = {"train": 204_045, "val": 11_332, "test": 11_334}
+KNOWN = {"train": Known(204_045), "val": Known(11_332), "test": Known(11_334)}
 SECTION = re.compile(r"\[SN\](.+?)\[SN\]")
 # Buttons of the web page that were scraped along.
 BUTTONS = frozenset(

@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# Prepare {train,val,test}.{source,target}, or XSum's own files, for BART: prepare_summarization.sh DIR [--out DIR]
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+need_python fairseq,summarization
+rdrop prepare summarization --data "$ROOT/data" "$@"
