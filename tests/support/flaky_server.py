@@ -13,7 +13,7 @@ from typing import Optional
 
 @dataclass
 class Site:
-    """What is served: path -> bytes. `plan` says how the next answers go wrong: "cut" after `cut_after` bytes, "503"."""
+    """What is served: path -> bytes. `plan`: how the next answers go wrong ("cut" after `cut_after` bytes, "503")."""
 
     files: dict[str, bytes] = field(default_factory=dict)
     etag: Optional[str] = '"one"'
