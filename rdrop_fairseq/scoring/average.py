@@ -151,7 +151,7 @@ def _untangled(model: Weights) -> Weights:
     return {name: copies[_identity(value)] for name, value in model.items()}
 
 
-def add_choice(parser: argparse.ArgumentParser, prefix: str) -> None:
+def add_choice(parser: argparse._ActionsContainer, prefix: str) -> None:
     """The options that choose checkpoints in a directory: --{prefix}last, --{prefix}best, --updates, --metric."""
     group = parser.add_mutually_exclusive_group()
     group.add_argument(f"--{prefix}last", dest="last", type=int, metavar="N", help="the N newest epoch checkpoints")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -54,21 +57,20 @@ def option(state: Mapping[str, Any], group: str, name: str) -> Any:
 
 def load(path: Path) -> dict[str, Any]:
     """A checkpoint on the CPU, weights only, its tensors mapped from the file where the format allows it: what is not
-    touched (the optimizer state) never enters memory. UserError for what is not a fairseq checkpoint."""
-    import pickle
-    import zipfile
-
+    touched (the optimizer state) never enters memory. UserError for what is not a fairseq checkpoint, or holds more
+    than data and was not declared trusted (see compat.TRUST)."""
     import torch
 
-    from rdrop_fairseq.compat import allow_fairseq_checkpoints
+    from rdrop_fairseq.compat import TRUST, allow_fairseq_checkpoints, explain_refusal
 
     allow_fairseq_checkpoints()
     if not path.is_file():
         raise UserError(f"{path} is not there: give the checkpoint file that fairseq-train wrote")
+    safe = os.environ.get(TRUST) != "1"
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        state = torch.load(path, map_location="cpu", weights_only=safe, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
-        raise UserError(f"{path} cannot be loaded safely, as plain weights: {_first_line(error)}") from error
+        raise UserError(explain_refusal(str(path), error)) from error
     except (RuntimeError, EOFError, ValueError, OSError) as error:
         raise UserError(f"{path} is damaged or no checkpoint ({_first_line(error)}); copy it again") from error
     if not isinstance(state, dict) or not isinstance(state.get("model"), dict):

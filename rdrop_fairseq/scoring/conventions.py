@@ -118,6 +118,11 @@ TITLES = {
 ON_TOKENS = ("tokenized", "compound-split")
 
 
+def usual(language: str | None) -> list[str]:
+    """The conventions for a translation into `language`: compounds are split in German (and if it is not known)."""
+    return [name for name in TITLES if name != "compound-split" or language in (None, "de")]
+
+
 def scorer(convention: str, language: str | None = None, lowercase: bool = False) -> Scorer:
     """The scorer of a convention; `language` of the translation (Chinese has a tokenizer of its own in sacreBLEU)."""
     if convention in ON_TOKENS:

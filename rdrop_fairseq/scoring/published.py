@@ -22,9 +22,9 @@ class Published:
     convention: str
     checked: bool = True
 
-    def __str__(self) -> str:
-        doubt = "" if self.checked else "; quoted from memory"
-        return f"{self.system} {self.score} ({self.convention}{doubt})"
+    def remark(self) -> str:
+        """The convention of the number, and whether it is certain."""
+        return self.convention + ("" if self.checked else "; widely quoted, source not read again")
 
 
 def _pair(baseline: str, rdrop: str, convention: str, checked: bool = False) -> list[Published]:

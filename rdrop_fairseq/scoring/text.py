@@ -29,3 +29,11 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
     """Writes the lines, each with a newline; the file is whole or not there."""
     with files.atomic(path, "w") as file:
         file.writelines(line + "\n" for line in lines)
+
+
+def detokenize(lines: Iterable[str], language: str) -> list[str]:
+    """Moses-tokenized lines as people write them."""
+    from sacremoses import MosesDetokenizer
+
+    detokenizer = MosesDetokenizer(lang=language)
+    return [detokenizer.detokenize(line.split()) for line in lines]

@@ -1,0 +1,171 @@
+"""`score`: BLEU and chrF by every convention, of two text files or of a model on a binarized test set."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from rdrop_fairseq.corpus import files, manifest
+from rdrop_fairseq.errors import UserError
+from rdrop_fairseq.scoring import average, conventions, published, results
+from rdrop_fairseq.scoring.generation import Generation, looks_like_generation, read_generation
+from rdrop_fairseq.scoring.text import read_lines
+from rdrop_fairseq.scoring.translate import TestSet, find_test_set, generate_command, translate
+
+GENERATION = "generate.txt"
+
+
+def main(argv: list[str], prog: str) -> None:
+    """The command line of `score`; what follows `--` goes to fairseq-generate."""
+    cut = argv.index("--") if "--" in argv else len(argv)
+    parser = _parser(prog)
+    args = parser.parse_args(argv[:cut])
+    if args.hyp is not None and args.data is None:
+        texts, result = score_files(args)
+    elif args.hyp is None and args.checkpoints:
+        texts, result = score_model(args, argv[cut + 1 :])
+    else:
+        parser.error("give either --hyp and --ref, or DATA and CHECKPOINT")
+    print(result.as_json(texts) if args.json else result)
+
+
+def score_files(args: argparse.Namespace) -> tuple[results.Texts, results.Result]:
+    """Scores a hypothesis file, or the saved output of fairseq-generate, against the reference files."""
+    references = [read_lines(path) for path in args.ref or []]
+    generation = read_generation(args.hyp) if looks_like_generation(args.hyp) else None
+    if not references:
+        if generation is None or generation.targets is None:
+            raise UserError(f"{args.hyp} has no references in it: give the reference file with --ref")
+        references = [generation.targets]
+    hypotheses = generation.hypotheses if generation else read_lines(args.hyp)
+    plain = [read_lines(args.plain_ref)] if args.plain_ref else None
+    texts = results.make_texts(hypotheses, references, args.lang, plain, args.lowercase)
+    notes = [] if generation is None else _notes(generation)
+    periods = sum(line.endswith(" .") for line in texts.plain_hypotheses)
+    if args.lang is None and periods > len(hypotheses) // 2:
+        notes.append("the text looks tokenized: give --lang, or sacreBLEU and chrF2 are not comparable to others")
+    return texts, _result(args, texts, args.benchmark, notes, {})
+
+
+def score_model(args: argparse.Namespace, extra: list[str]) -> tuple[results.Texts, results.Result]:
+    """Averages if several checkpoints are meant, translates and scores; the output directory is replaced as a whole."""
+    paths = average.choose(args)
+    output = args.output or _output_of(args, paths)
+    if output.is_dir() and any(output.iterdir()) and not (output / results.SCORES).is_file():
+        raise UserError(f"{output} holds other things than scores: give another --output, or an empty directory")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    # A name of its own for every run: two at a time do not meet either.
+    part = Path(tempfile.mkdtemp(prefix=f"{output.name}.", suffix=".tmp", dir=output.parent))
+    try:
+        with files.disk_full_told(output):
+            part.chmod(0o755)
+            texts, result = _translate_and_score(args, paths, part, extra)
+            files.move_into_place(part, output)
+    finally:
+        files.remove(part)
+    print(f"{output}: texts, {results.REPORT}, {results.SCORES}, {GENERATION}", file=sys.stderr)
+    return texts, result
+
+
+def _translate_and_score(
+    args: argparse.Namespace, paths: list[Path], part: Path, extra: list[str]
+) -> tuple[results.Texts, results.Result]:
+    test_set = find_test_set(args.data, args.subset, paths[-1])
+    benchmark = args.benchmark or test_set.benchmark()
+    checkpoint = paths[0]
+    if len(paths) > 1:
+        checkpoint = part / "averaged.pt"
+        average.average(paths, checkpoint)
+    recipe = published.decoding(benchmark or "")
+    beam = recipe.beam if args.beam is None else args.beam
+    decoding = published.Decoding(beam, recipe.lenpen if args.lenpen is None else args.lenpen)
+    command = generate_command(test_set, checkpoint, decoding, extra)
+    print(f"translating {test_set.subset} with beam {beam}, lenpen {decoding.lenpen:g}", file=sys.stderr)
+    generation = translate(command, part / GENERATION, test_set.sentences)
+    texts = _texts(args, test_set, generation)
+    made = {
+        "data": str(args.data),
+        "subset": args.subset,
+        "checkpoints": [str(path) for path in paths],
+        "averaged": len(paths) > 1,
+        "beam": decoding.beam,
+        "lenpen": decoding.lenpen,
+        "command": [word.replace(str(part), ".") for word in command],
+        "versions": {**manifest.versions(), **manifest.versions("torch", "sacrebleu")},
+    }
+    result = _result(args, texts, benchmark, _notes(generation), made)
+    results.write(part, texts, result)
+    return texts, result
+
+
+def _texts(args: argparse.Namespace, test_set: TestSet, generation: Generation) -> results.Texts:
+    references = [read_lines(path) for path in args.ref or []]
+    if not references:
+        if generation.targets is None:
+            raise UserError(f"{test_set.data} has no references for {test_set.subset}: give them with --ref")
+        references = [generation.targets]
+    plain = [read_lines(args.plain_ref)] if args.plain_ref else None
+    return results.make_texts(generation.hypotheses, references, args.lang or test_set.target, plain, args.lowercase)
+
+
+def _result(
+    args: argparse.Namespace, texts: results.Texts, benchmark: str | None, notes: list[str], made: dict[str, object]
+) -> results.Result:
+    scores = [texts.score(convention) for convention in args.convention or conventions.usual(texts.language)]
+    if results.is_lowercased(texts.references):
+        notes = [*notes, "the references are lowercased: scores are not comparable to those of cased text"]
+    if args.plain_ref is None and texts.language is not None:
+        notes = [*notes, "detokenized references stand for the original ones in sacreBLEU and chrF2 (--plain-ref)"]
+    return results.Result(scores, len(texts.hypotheses), benchmark, notes, made)
+
+
+def _notes(generation: Generation) -> list[str]:
+    unknown = generation.unknown_in_targets()
+    if not unknown:
+        return []
+    return [f"{unknown} references hold <<unk>>, a word that the dictionary lacks; --ref gives the real ones"]
+
+
+def _output_of(args: argparse.Namespace, paths: list[Path]) -> Path:
+    """Beside the checkpoints: scores/SUBSET.CHECKPOINT, or SUBSET.average-FIRST-LAST."""
+    name = paths[0].stem if len(paths) == 1 else f"average-of-{len(paths)}-{paths[0].stem}-{paths[-1].stem}"
+    return paths[-1].parent / "scores" / f"{args.subset}.{name}"
+
+
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        usage=f"{prog} DATA CHECKPOINT... [options] [-- fairseq-generate options]\n"
+        f"       {prog} --hyp H --ref R [options]",
+        description="Score a translation by every convention, each with its name and signature. "
+        "Several checkpoints are averaged first.",
+    )
+    parser.add_argument("data", nargs="?", type=Path, metavar="DATA", help="binarized data directory")
+    parser.add_argument(
+        "checkpoints", nargs="*", type=Path, metavar="CHECKPOINT",
+        help="checkpoint files, or a directory with --average-last or --average-best",
+    )  # fmt: skip
+    parser.add_argument("--hyp", type=Path, help="translations, one per line; or what fairseq-generate printed")
+    parser.add_argument(
+        "--ref", type=Path, action="append", help="tokenized references, one per line; again for a second reference"
+    )
+    parser.add_argument("--plain-ref", type=Path, help="the reference as people wrote it, for sacreBLEU and chrF2")
+    parser.add_argument("--lang", help="language of the translation: detokenize --hyp and --ref for sacreBLEU")
+    parser.add_argument("--convention", action="append", choices=list(conventions.TITLES), help="only this")
+    parser.add_argument("--lowercase", action="store_true", help="disregard case (multi-bleu.perl -lc)")
+    parser.add_argument("--json", action="store_true", help="print JSON (DATA CHECKPOINT: it is also written)")
+    parser.add_argument(
+        "--benchmark", choices=[name for name in published.TABLE if "." in name],
+        help="whose recipe and published numbers (default: what the manifest.json of DATA says)",
+    )  # fmt: skip
+    model = parser.add_argument_group("for DATA CHECKPOINT")
+    average.add_choice(model, "average-")
+    model.add_argument("--subset", default="test", help="default: test")
+    model.add_argument("--beam", type=int, help="default: the recipe's, 5 without one")
+    model.add_argument("--lenpen", type=float, help="length penalty; default: the recipe's, 1 without one")
+    model.add_argument(
+        "--output", type=Path, metavar="DIR", help="default: scores/SUBSET.CHECKPOINT beside the checkpoint"
+    )
+    return parser

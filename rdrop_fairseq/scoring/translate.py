@@ -1,0 +1,115 @@
+"""Translates a test set with fairseq-generate, in a process of its own, and reads what came out."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import struct
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rdrop_fairseq.corpus import manifest
+from rdrop_fairseq.errors import UserError
+from rdrop_fairseq.scoring import checkpoints, published
+from rdrop_fairseq.scoring.generation import Generation, read_generation
+
+PACKAGE = Path(__file__).resolve().parents[1]
+_MMAP_MAGIC = b"MMIDIDX\x00\x00"
+_TAIL = 4096
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """A subset of a binarized data directory, in one direction. sentences is None where its format does not tell."""
+
+    __test__ = False  # not a test class, whatever pytest thinks of its name
+
+    data: Path
+    subset: str
+    source: str
+    target: str
+    sentences: int | None
+
+    def benchmark(self) -> str | None:
+        """The key of published.TABLE, by the name in the manifest.json of (or above) the data directory."""
+        for directory in (self.data, self.data.resolve().parent):
+            name = re.sub(r"[^a-z0-9]", "", manifest.load(directory / "manifest.json").get("name", "").lower())
+            for key in published.TABLE:
+                data_set, _, pair = key.partition(".")
+                if data_set in name and pair == f"{self.source}-{self.target}":
+                    return key
+        return None
+
+
+def find_test_set(data: Path, subset: str, checkpoint: Path) -> TestSet:
+    """The subset in the direction that the checkpoint was trained for; UserError if the data has no such subset."""
+    if not data.is_dir():
+        raise UserError(f"{data} is not a directory: give the binarized data directory first, then the checkpoints")
+    found = {tuple(path.name.split(".")[1].split("-")): path for path in sorted(data.glob(f"{subset}.*-*.*.idx"))}
+    pairs = [pair for pair in found if len(pair) == 2]
+    if not pairs:
+        raise UserError(f"{data} has no binarized {subset} set ({subset}.*-*.*.idx): choose one with --subset")
+    state = checkpoints.load(checkpoint)
+    trained = tuple(checkpoints.option(state, "task", f"{side}_lang") for side in ("source", "target"))
+    # Data binarized for one direction serves the other one too.
+    if None in trained:
+        source, target = pairs[0]
+    elif trained in pairs or trained[::-1] in pairs:
+        source, target = trained
+    else:
+        raise UserError(f"{checkpoint} translates {'-'.join(trained)}, but {data} has no such {subset} set")
+    index = found.get((source, target)) or found[(target, source)]
+    return TestSet(data, subset, source, target, _sentences(index))
+
+
+def _sentences(index: Path) -> int | None:
+    with index.open("rb") as file:
+        header = file.read(len(_MMAP_MAGIC) + struct.calcsize("<QBQ"))
+    if not header.startswith(_MMAP_MAGIC):
+        return None
+    return struct.unpack("<QBQ", header[len(_MMAP_MAGIC) :])[2]
+
+
+def generate_command(
+    test_set: TestSet, checkpoint: Path, decoding: published.Decoding, extra: Sequence[str]
+) -> list[str]:
+    """The fairseq-generate command, on the GPU in half precision if there is one, else on the CPU."""
+    import torch
+
+    device = "--fp16" if torch.cuda.is_available() else "--cpu"
+    return [
+        *(sys.executable, "-m", "fairseq_cli.generate", str(test_set.data), "--user-dir", str(PACKAGE)),
+        *("--path", str(checkpoint), "--gen-subset", test_set.subset, device),
+        *("--source-lang", test_set.source, "--target-lang", test_set.target),
+        *("--beam", str(decoding.beam), "--lenpen", f"{decoding.lenpen:g}", "--remove-bpe", *extra),
+    ]
+
+
+def translate(command: Sequence[str], output: Path, sentences: int | None) -> Generation:
+    """Runs the command into `output` (replaced, never appended to) and reads it; UserError if it fails."""
+    if importlib.util.find_spec("fairseq_cli") is None:
+        raise UserError('fairseq is not installed: pip install "rdrop-fairseq[fairseq]"')
+    # The closing line is logged at level INFO, and text must not depend on the locale.
+    environment = {**os.environ, "LOGLEVEL": "INFO", "PYTHONIOENCODING": "utf-8"}
+    show = sys.stderr.isatty()
+    tail = b""
+    with output.open("wb") as file, subprocess.Popen(
+        command, stdout=file, stderr=subprocess.PIPE, env=environment, bufsize=0
+    ) as process:
+        assert process.stderr is not None
+        while chunk := process.stderr.read(_TAIL):
+            tail = (tail + chunk)[-_TAIL:]
+            if show:
+                sys.stderr.buffer.write(chunk)
+                sys.stderr.buffer.flush()
+    if process.returncode:
+        lines = [line.strip() for line in re.split(r"[\r\n]+", tail.decode(errors="replace")) if line.strip()]
+        raise UserError(
+            f"fairseq-generate stopped with status {process.returncode} ({lines[-1] if lines else 'no message'}); "
+            "options for it go after --, for example -- --max-tokens 4000 if memory ran out"
+        )
+    return read_generation(output, sentences)
