@@ -39,8 +39,8 @@ class Batch:
 def plan(tokens_per_update: int, max_tokens: int, world_size: int) -> Batch:
     """The batch that gives exactly `tokens_per_update`.
 
-    `max_tokens` is the most that one GPU gets at a time. Where the GPUs together take more than the recipe's batch, each
-    gets an equal share of it. Raises UserError with the ways out where nothing gives the batch of the recipe.
+    `max_tokens` is the most that one GPU gets at a time. Where the GPUs together take more than the recipe's batch,
+    each gets an equal share of it. Raises UserError with the ways out where nothing gives the batch of the recipe.
     """
     per_step = max_tokens * world_size
     if tokens_per_update % per_step == 0:
@@ -48,15 +48,14 @@ def plan(tokens_per_update: int, max_tokens: int, world_size: int) -> Batch:
     share, rest = divmod(tokens_per_update, world_size)
     if per_step > tokens_per_update and rest == 0 and share >= LONGEST_SENTENCE:
         return Batch(share, 1, world_size)
-    fitting = [n for n in range(1, 2 * world_size) if _fits(tokens_per_update, max_tokens, n)]
+    fitting = [n for n in range(1, world_size) if _fits(tokens_per_update, max_tokens, n)]
     closest = Batch(max_tokens, max(1, round(tokens_per_update / per_step)), world_size)
-    ways = [f"--update-freq {closest.update_freq} ({closest.tokens_per_update} tokens)"]
+    ways = [f"give --update-freq {closest.update_freq} ({closest.tokens_per_update} tokens)"]
     if fitting:
-        numbers = ", ".join(map(str, fitting[-3:]))
-        ways.insert(0, f"choose {numbers} of the GPUs by CUDA_VISIBLE_DEVICES")
+        ways.insert(0, f"let CUDA_VISIBLE_DEVICES show {' or '.join(map(str, fitting[-3:]))} of them")
     raise UserError(
         f"{tokens_per_update} tokens per update do not divide over {world_size} devices of {max_tokens} tokens: "
-        + ", or give ".join(ways)
+        + ", or ".join(ways)
     )
 
 

@@ -25,8 +25,8 @@ class Hardware:
     def precision(self, wanted: str = "auto") -> str:
         """fp32, fp16 or bf16. Raises UserError where the device is not made for what is wanted.
 
-        auto takes fp16, the precision of the published recipes, where the GPU has fp16 matrix units (capability 7.0 on),
-        and fp32 elsewhere: a CPU computes half precision more slowly than single. bf16 (8.0 on) is there on request.
+        auto takes fp16, the precision of the published recipes, where the GPU has fp16 matrix units (compute capability
+        7.0), and fp32 elsewhere: a CPU computes half precision more slowly than single. bf16 (8.0) is there on request.
         """
         able = {"fp32": True, "fp16": self.gpus > 0 and self.capability >= (5, 3), "bf16": self.capability >= (8, 0)}
         if wanted == "auto":
@@ -46,5 +46,5 @@ def detect(cpu: bool = False) -> Hardware:
     words = answer.stdout.split()
     if answer.returncode or len(words) != 2:
         last = (answer.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise UserError(f"{gpus} GPU(s) are there but CUDA does not work ({last}); CUDA_VISIBLE_DEVICES= trains on the CPU")
+        raise UserError(f"CUDA does not work with the {gpus} GPU(s) here ({last}): CUDA_VISIBLE_DEVICES= uses the CPU")
     return Hardware(gpus, (int(words[0]), int(words[1])))

@@ -1,8 +1,8 @@
 """`python -m rdrop_fairseq train CONFIG [DATA] [-- fairseq-train options]`: one experiment, on the devices there are.
 
-Everything that can be wrong is checked first (config, options, batch, data directory); then the fairseq-train command is
-printed and takes this process's place, its output shown and added to train.log in the save directory. Several devices
-go through torchrun. Run again, it goes on from checkpoint_last.pt.
+Everything that can be wrong is checked first (config, options, batch, data directory); then the fairseq-train command
+is printed and takes this process's place, its output shown and added to train.log in the save directory. Several
+devices go through torchrun. Run again, it goes on from checkpoint_last.pt.
 """
 
 from __future__ import annotations
@@ -101,7 +101,9 @@ def default_data(experiment: Experiment, root: Path) -> str:
     return shown_path(root / experiment.own["data"])
 
 
-def choose_save_dir(args: argparse.Namespace, experiment: Experiment, extra: list[str], seen: argparse.Namespace) -> Path:
+def choose_save_dir(
+    args: argparse.Namespace, experiment: Experiment, extra: list[str], seen: argparse.Namespace
+) -> Path:
     """--save-dir, before or after `--`, or outputs/NAME; a seed of its own has a directory of its own."""
     if args.save_dir:
         return Path(args.save_dir)
@@ -225,12 +227,12 @@ def without(words: list[str], *options: str) -> list[str]:
 
 def pretty(command: list[str]) -> str:
     """The command for reading and pasting: one option a line."""
-    lines = [[]]  # type: list[list[str]]
+    lines: list[list[str]] = [[]]
     for word in command:
-        if word.startswith("--") and len(command) > 1:
+        if word.startswith("--") or Path(word).name == "fairseq-train":
             lines.append([])
         lines[-1].append(shlex.quote(word))
-    return " \\\n    ".join(" ".join(line) for line in lines)
+    return " \\\n    ".join(" ".join(line) for line in lines if line)
 
 
 def become(job: Job) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn, Optional
 
+import rdrop_fairseq
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.training.config import OWN_KEYS, Experiment
 
@@ -27,8 +28,7 @@ def load_plugin() -> None:
         importlib.import_module("fairseq")
     except ImportError:
         raise UserError("fairseq is not installed: pip install 'rdrop-fairseq[fairseq]'") from None
-    for module in ("tasks", "criterions"):
-        importlib.import_module(f"rdrop_fairseq.{module}")
+    rdrop_fairseq._register()
 
 
 def config_arguments(experiment: Experiment, known: dict[str, argparse.Action]) -> list[str]:
@@ -122,7 +122,7 @@ def _quiet_parser() -> argparse.ArgumentParser:
     def error(message: str) -> NoReturn:
         raise OptionError(message.replace("<lambda> ", ""))
 
-    parser.error = error  # type: ignore[method-assign]
+    setattr(parser, "error", error)  # noqa: B010  (mypy does not let a method be assigned to)
     return parser
 
 

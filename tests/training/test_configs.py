@@ -1,0 +1,86 @@
+"""Every file of configs/: fairseq's own parser takes it, its model can be built, and its head says what is in it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from rdrop_fairseq.training import options
+from rdrop_fairseq.training.batch import plan
+from rdrop_fairseq.training.config import read_config
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+NAMES = [path.stem for path in CONFIGS]
+SHAPE = re.compile(r"^# model: .*?(\d+)\+(\d+) layers, d ([\d,]+), ffn ([\d,]+), (\d+) heads$", re.MULTILINE)
+BATCH = re.compile(r"^# batch +([\d,]+) tokens x (\d+) GPUs? x update-freq (\d+) = ([\d,]+) tokens per", re.MULTILINE)
+
+
+def number(text: str) -> int:
+    return int(text.replace(",", ""))
+
+
+@pytest.fixture(scope="module")
+def dictionaries(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory that holds a dictionary of 8 words per language and nothing else."""
+    folder = tmp_path_factory.mktemp("dictionaries")
+    for language in ("de", "en", "fr", "source", "target", "src", "tgt"):
+        (folder / f"dict.{language}.txt").write_text("".join(f"{word} 1\n" for word in "abcdefgh"), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=NAMES)
+def test_fairseq_builds_what_the_config_says(
+    path: Path, dictionaries: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fairseq import tasks
+
+    # BART's initialization goes through the CPU, which the meta device does not allow; there is nothing to initialize
+    monkeypatch.setattr("fairseq.models.bart.model.init_bert_params", lambda module: None)
+    _, args = options.check(read_config(path), [], str(dictionaries))
+    task = tasks.setup_task(args)
+    with torch.device("meta"):
+        model = task.build_model(args)
+    task.build_criterion(args)
+
+    shape = SHAPE.search(path.read_text(encoding="utf-8"))
+    assert shape is not None
+    first = model.encoder.layers[0]
+    assert [len(model.encoder.layers), len(model.decoder.layers)] == [int(shape[1]), int(shape[2])]
+    width = (first.embed_dim, first.fc1.out_features, first.self_attn.num_heads)
+    assert width == tuple(map(number, shape.groups()[2:]))
+    assert model.decoder.output_projection.weight is model.encoder.embed_tokens.weight
+    assert first.dropout_module.p == float(args.dropout) > 0
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=NAMES)
+def test_the_head_of_a_config(path: Path) -> None:
+    """Launch line, hardware, batch arithmetic that comes out, expected result marked as published elsewhere."""
+    text = path.read_text(encoding="utf-8")
+    head = text.split("\n\n")[0]
+    assert re.search(rf"^#   scripts/train\.sh {path.stem}$", head, re.MULTILINE)
+    assert "# hardware  " in head
+    assert "not measured here" in " ".join(head.partition("# expected  ")[2].replace("#", "").split())
+    experiment = read_config(path)
+    assert experiment.own["prepare"].split()[0] in head
+    arithmetic = BATCH.search(head)
+    assert arithmetic is not None
+    max_tokens, gpus, update_freq, total = map(number, arithmetic.groups())
+    assert experiment.tokens_per_update == total == max_tokens * gpus * update_freq
+    batch = plan(total, max_tokens, gpus)
+    assert (batch.max_tokens, batch.update_freq) == (max_tokens, update_freq)
+    assert max(map(len, text.splitlines())) <= 120
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.endswith("_rdrop")])
+def test_a_baseline_differs_in_nothing_but_rdrop(name: str) -> None:
+    ours = {entry.key: entry.value for entry in read_config(ROOT / "configs" / f"{name}.yaml").options}
+    plain_path = ROOT / "configs" / f"{name[: -len('rdrop')]}baseline.yaml"
+    plain = {entry.key: entry.value for entry in read_config(plain_path).options}
+    different = {key for key in {*ours, *plain} if ours.get(key) != plain.get(key)}
+    # the base Transformer's baseline is trained as in its paper, shorter
+    allowed = {"task", "criterion", "rdrop-alpha"} | ({"max-update"} if "en_de_base" in name else set())
+    assert {"criterion", "rdrop-alpha"} <= different <= allowed

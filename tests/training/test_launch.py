@@ -1,0 +1,153 @@
+"""The command that the launcher puts together, for devices that this machine need not have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rdrop_fairseq.errors import UserError
+from rdrop_fairseq.training import hardware, launch
+from rdrop_fairseq.training.hardware import Hardware
+
+ROOT = Path(__file__).parents[2]
+PROG = "python -m rdrop_fairseq train"
+
+
+@pytest.fixture
+def plan(tiny_data: Path, monkeypatch: pytest.MonkeyPatch):
+    """plan(words, gpus, capability): the job for `iwslt14_de_en_rdrop` on such a machine, and its words in pairs."""
+    monkeypatch.chdir(ROOT)
+
+    def make(words: str = "", gpus: int = 0, capability: tuple[int, int] = (8, 0), extra: tuple[str, ...] = ()):
+        monkeypatch.setattr(hardware, "detect", lambda cpu=False: Hardware(0 if cpu else gpus, capability))
+        argv = ["iwslt14_de_en_rdrop", str(tiny_data), *words.split()]
+        return launch.prepare(launch.argument_parser(PROG).parse_args(argv), list(extra))
+
+    return make
+
+
+def value(job: launch.Job, option: str) -> str:
+    """The value of an option that must be there exactly once."""
+    assert job.command.count(option) == 1, (option, job.command)
+    return job.command[job.command.index(option) + 1]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "max_tokens", "update_freq"), [(0, "4096", "1"), (1, "4096", "1"), (2, "2048", "1"), (4, "1024", "1")]
+)
+def test_the_batch_of_the_recipe_on_any_number_of_gpus(plan, gpus: int, max_tokens: str, update_freq: str) -> None:
+    job = plan(gpus=gpus)
+    assert value(job, "--max-tokens") == max_tokens
+    assert value(job, "--update-freq") == update_freq
+    assert value(job, "--distributed-world-size") == str(max(1, gpus))
+    assert ("torchrun" in job.command[0]) == (gpus > 1)
+    assert "= 4096 tokens per update" in job.summary
+    if gpus > 1:  # validation does not depend on the number of GPUs
+        assert value(job, "--max-tokens-valid") == "4096"
+
+
+def test_what_does_not_divide(plan, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match="4096 tokens per update do not divide over 3 devices"):
+        plan(gpus=3)
+    for words, extra in (("--update-freq 2", ()), ("", ("--update-freq", "2")), ("", ("--update-freq=2",))):
+        job = plan(words, gpus=3, extra=extra)
+        assert value(job, "--update-freq") == "2"
+        assert "4096 tokens x 3 devices x update-freq 2 = 24576" in job.summary
+        assert "warning: the recipe's batch is 4096" in capsys.readouterr().err
+
+
+def test_a_smaller_gpu_accumulates(plan) -> None:
+    job = plan(gpus=1, extra=("--max-tokens", "1024"))
+    assert value(job, "--max-tokens") == "1024"
+    assert value(job, "--update-freq") == "4"
+
+
+@pytest.mark.parametrize(
+    ("gpus", "capability", "wanted", "precision"),
+    [
+        (0, (0, 0), "auto", "fp32"),
+        (1, (6, 1), "auto", "fp32"),  # Pascal: fp16 at a 64th of the speed
+        (1, (7, 5), "auto", "fp16"),
+        (1, (9, 0), "auto", "fp16"),
+        (1, (9, 0), "bf16", "bf16"),
+        (1, (7, 5), "fp32", "fp32"),
+    ],
+)
+def test_the_precision_follows_from_the_device(
+    plan, gpus: int, capability: tuple[int, int], wanted: str, precision: str
+) -> None:
+    job = plan(f"--precision {wanted}", gpus, capability)
+    given = [word for word in job.command if word in ("--fp16", "--bf16")]
+    assert given == ([] if precision == "fp32" else [f"--{precision}"])
+    assert job.summary.endswith(f"; {precision}")
+
+
+def test_a_precision_that_the_device_does_not_have_is_refused(plan) -> None:
+    with pytest.raises(UserError, match=r"a GPU of compute capability 7\.5 does not train in bf16"):
+        plan("--precision bf16", 1, (7, 5))
+    with pytest.raises(UserError, match="a CPU does not train in fp16"):
+        plan("--precision fp16")
+
+
+def test_a_precision_given_to_fairseq_is_left_alone(plan) -> None:
+    job = plan(gpus=1, extra=("--bf16",))
+    assert "--fp16" not in job.command
+    assert job.command[-1] == "--bf16"
+
+
+def test_cpu_is_obeyed_beside_gpus(plan) -> None:
+    """Without its world size said, fairseq would start a process for each of the GPUs."""
+    job = plan(gpus=4, extra=("--cpu",))
+    assert value(job, "--distributed-world-size") == "1"
+    assert "--fp16" not in job.command
+
+
+def test_several_machines(plan) -> None:
+    job = plan("--nodes 2 --rendezvous first:29500", gpus=2)
+    assert job.command[1:9] == [
+        *("--nnodes", "2", "--rdzv-backend", "c10d"),
+        *("--rdzv-id", "iwslt14_de_en_rdrop", "--rdzv-endpoint", "first:29500"),
+    ]
+    assert value(job, "--nproc-per-node") == "2"
+    assert value(job, "--distributed-world-size") == "4"
+    assert job.log.name != "train.log"
+    with pytest.raises(UserError, match="--nodes needs --rendezvous HOST:PORT"):
+        plan("--nodes 2", gpus=2)
+
+
+def test_seeds_and_save_directories(plan, tmp_path: Path) -> None:
+    assert value(plan(), "--save-dir") == "outputs/iwslt14_de_en_rdrop"
+    job = plan("--seed 3")
+    assert value(job, "--seed") == "3"
+    assert value(job, "--save-dir") == "outputs/iwslt14_de_en_rdrop.seed3"
+    for job in (plan(f"--save-dir {tmp_path}"), plan(extra=("--save-dir", str(tmp_path)))):
+        assert value(job, "--save-dir") == str(tmp_path)
+        assert job.log == tmp_path / "train.log"
+
+
+def test_a_pretrained_model_is_looked_for_before_training(plan, tmp_path: Path) -> None:
+    wanted = ("--finetune-from-model", str(tmp_path / "model.pt"), "--save-dir", str(tmp_path))
+    with pytest.raises(UserError, match=r"there is no .*model\.pt to start from"):
+        plan(extra=wanted)
+    (tmp_path / "checkpoint_last.pt").touch()  # training has begun: the model is no longer needed
+    assert "continues" in plan(extra=wanted).summary
+
+
+@pytest.mark.parametrize("option", ["--user-dir", "--distributed-world-size=2"])
+def test_what_the_launcher_settles_is_not_given_twice(plan, option: str) -> None:
+    with pytest.raises(UserError, match="is set by the launcher"):
+        plan(extra=(option,))
+
+
+def test_the_printed_command_can_be_pasted(plan) -> None:
+    import shlex
+
+    job = plan(gpus=2)
+    assert shlex.split(launch.pretty(job.command).replace("\\\n", " ")) == job.command
+
+
+@pytest.mark.parametrize("words", ["--processes 0", "--nodes 0"])
+def test_counts_are_above_zero(words: str) -> None:
+    with pytest.raises(UserError, match="a whole number above 0"):
+        launch.main(["iwslt14_de_en_rdrop", *words.split()], PROG)
