@@ -33,7 +33,10 @@ def _register() -> None:
 
     compat.apply()
     importlib.import_module("rdrop_fairseq.criterions.label_smoothed_cross_entropy_rdrop")
+    importlib.import_module("rdrop_fairseq.criterions.label_smoothed_cross_entropy_cutoff")
+    importlib.import_module("rdrop_fairseq.criterions.label_smoothed_cross_entropy_simcut")
     importlib.import_module("rdrop_fairseq.tasks.translation_rdrop")
+    importlib.import_module("rdrop_fairseq.tasks.summarization_rdrop")
 
 
 # `python -m rdrop_fairseq` starts text filters that need neither torch nor fairseq (seconds to import): while Python

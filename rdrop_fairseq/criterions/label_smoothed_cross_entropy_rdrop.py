@@ -5,8 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from fairseq.criterions import register_criterion
+from fairseq.dataclass import ChoiceEnum
 
 from rdrop_fairseq.criterions.multi_view import MultiViewCriterion, MultiViewCriterionConfig
+from rdrop_fairseq.cutoff import KINDS, Cutoff, parse_views
+from rdrop_fairseq.dropout_rates import parse_rates
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.loss import ViewWeights, plain_weights, rdrop_weights
 from rdrop_fairseq.schedule import Schedule
@@ -33,6 +36,18 @@ class RDropCriterionConfig(MultiViewCriterionConfig):
     rdrop_every: int = field(
         default=1, metadata={"help": "R-Drop on every k-th update only, plain on the others; needs such a task"}
     )
+    rdrop_cutoff: ChoiceEnum(["none", *KINDS]) = field(  # type: ignore[valid-type]
+        default="none", metadata={"help": "zero part of the input embeddings of some views (R-Drop + Cutoff)"}
+    )
+    rdrop_cutoff_rate: float = field(
+        default=0.05, metadata={"help": "share of tokens (token, span) or of dimensions (feature) that is zeroed"}
+    )
+    rdrop_cutoff_views: str = field(
+        default="rest", metadata={"help": "views that are cut: all, rest (all but the first), or numbers such as 0,1"}
+    )
+    rdrop_dropout_rates: str = field(
+        default="", metadata={"help": "a dropout rate for each view, such as 0.3,0.1 (default: the model's own)"}
+    )
 
 
 @register_criterion("label_smoothed_cross_entropy_rdrop", dataclass=RDropCriterionConfig)
@@ -42,13 +57,18 @@ class RDropCriterion(MultiViewCriterion):
     An update whose effective alpha is 0 runs one view, at the price of plain training. Inside a schedule its cross
     entropy counts m times, one view standing in for m, so that Adam's moments, gradient clipping and the logged loss
     see one scale before and after the switch. With alpha 0 there is no switch, and this is plain training exactly.
+
+    With --rdrop-cutoff this is R-Drop + Cutoff. Which views were cut there is not published; by default the first stays
+    whole, as in Cutoff and SimCut, so that inputs as they are at decoding keep being trained on.
     """
 
     def __init__(self, task: Any, cfg: RDropCriterionConfig) -> None:
-        super().__init__(task, cfg)
-        self.schedule = Schedule(cfg.rdrop_alpha, cfg.rdrop_start_updates, cfg.rdrop_warmup_updates, cfg.rdrop_every)
         if cfg.rdrop_passes < 2:
             raise UserError(f"--rdrop-passes must be at least 2, got {cfg.rdrop_passes}")
+        cut_views = parse_views(cfg.rdrop_cutoff_views, cfg.rdrop_passes)
+        cutoff = Cutoff.of_task(task, str(cfg.rdrop_cutoff), cfg.rdrop_cutoff_rate, cut_views)
+        super().__init__(task, cfg, cutoff, parse_rates(cfg.rdrop_dropout_rates, cfg.rdrop_passes))
+        self.schedule = Schedule(cfg.rdrop_alpha, cfg.rdrop_start_updates, cfg.rdrop_warmup_updates, cfg.rdrop_every)
         self.passes = cfg.rdrop_passes
         if not self.schedule.constant and not getattr(task, "hands_over_num_updates", False):
             raise UserError(

@@ -13,10 +13,11 @@ from fairseq.criterions.label_smoothed_cross_entropy import (
 from fairseq.dataclass import ChoiceEnum
 from torch import Tensor, nn
 
+from rdrop_fairseq.cutoff import Cutoff
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.loss import IMPLEMENTATIONS, ViewWeights, linear_rdrop_loss, rdrop_loss
 from rdrop_fairseq.metrics import log_divergence
-from rdrop_fairseq.passes import check_separate, needs_separate, run_views
+from rdrop_fairseq.passes import FORWARDS, check_forward, choose_forward, run_views
 from rdrop_fairseq.projection import check_softmax, find_projection, has_plain_probabilities
 
 logger = logging.getLogger(__name__)
@@ -33,11 +34,12 @@ class MultiViewCriterionConfig(LabelSmoothedCrossEntropyCriterionConfig):
             "eager: plain torch, the definition; auto: fused on CPU and CUDA, eager on other devices"
         },
     )
-    rdrop_forward: ChoiceEnum(["auto", "stacked", "separate"]) = field(  # type: ignore[valid-type]
+    rdrop_forward: ChoiceEnum(FORWARDS) = field(  # type: ignore[valid-type]
         default="auto",
         metadata={
-            "help": "stacked: all views in one forward; separate: one forward per view; "
-            "auto: separate only with LayerDrop, where stacked views would lose the same layers"
+            "help": "stacked: all views in one forward; separate: one forward per view; shared-encoder: the encoder "
+            "once, the decoder for all views; auto: separate where stacked views would lose the same layers "
+            "(LayerDrop) or have different dropout rates, else stacked"
         },
     )
 
@@ -48,19 +50,28 @@ class Plan:
 
     model: nn.Module
     projection: Optional[nn.Linear]
-    separate: bool
+    forward: str
 
 
 class MultiViewCriterion(LabelSmoothedCrossEntropyCriterion):
     """Base of the criterions here. In eval mode it is fairseq's label-smoothed cross entropy, one pass, to the bit."""
 
-    def __init__(self, task: Any, cfg: MultiViewCriterionConfig) -> None:
+    def __init__(
+        self,
+        task: Any,
+        cfg: MultiViewCriterionConfig,
+        cutoff: Optional[Cutoff] = None,
+        rates: tuple[float, ...] = (),
+    ) -> None:
+        """cutoff: what is cut of which view; rates: a dropout rate for each view, none for the model's own."""
         super().__init__(task, cfg.sentence_avg, cfg.label_smoothing, cfg.ignore_prefix_size, cfg.report_accuracy)
         if not 0 <= cfg.label_smoothing < 1:
             raise UserError(f"--label-smoothing must be in [0, 1), got {cfg.label_smoothing}")
         if cfg.ignore_prefix_size < 0:
             raise UserError(f"--ignore-prefix-size must be >= 0, got {cfg.ignore_prefix_size}")
+        check_forward(str(cfg.rdrop_forward), cutoff, rates)
         self.cfg = cfg
+        self.cutoff, self.rates = cutoff, rates
         self._plan: Optional[Plan] = None
 
     def view_weights(self) -> ViewWeights:
@@ -103,11 +114,7 @@ class MultiViewCriterion(LabelSmoothedCrossEntropyCriterion):
             projection, reason = find_projection(model)
             if projection is None:
                 logger.info("the loss works on logits, which takes more memory: %s", reason)
-            choice = str(self.cfg.rdrop_forward)
-            separate = needs_separate(model) if choice == "auto" else choice == "separate"
-            if separate:
-                check_separate(model)
-            self._plan = Plan(model, projection, separate)
+            self._plan = Plan(model, projection, choose_forward(model, str(self.cfg.rdrop_forward), self.rates))
         return self._plan
 
     def _impl(self, device: torch.device) -> str:
@@ -116,10 +123,10 @@ class MultiViewCriterion(LabelSmoothedCrossEntropyCriterion):
 
     def _run(self, model: nn.Module, sample: dict[str, Any], views: int, plan: Plan) -> Tensor:
         """Features [m*B, T, d] if the loss projects them, else logits [m*B, T, V]."""
-        sentences = sample["target"].size(0)
+        how = (sample["net_input"], sample["target"].size(0), views, plan.forward, self.cutoff, self.rates)
         if plan.projection is not None:
-            return run_views(model, sample["net_input"], sentences, views, plan.separate, features_only=True)[0]
-        net_output = run_views(model, sample["net_input"], sentences, views, plan.separate)
+            return run_views(model, *how, features_only=True)[0]
+        net_output = run_views(model, *how)
         if has_plain_probabilities(model):
             return net_output[0]
         probabilities: Any = model.get_normalized_probs

@@ -1,0 +1,37 @@
+"""`--criterion label_smoothed_cross_entropy_simcut`: SimCut (Gao et al. 2022, "Bi-SimCut")."""
+
+# No postponed annotations here: fairseq builds its options from the types of the fields, not from their names.
+from dataclasses import dataclass, field
+from typing import Any
+
+from fairseq.criterions import register_criterion
+
+from rdrop_fairseq.criterions.multi_view import MultiViewCriterion, MultiViewCriterionConfig
+from rdrop_fairseq.cutoff import Cutoff
+from rdrop_fairseq.loss import ViewWeights, simcut_weights
+
+
+@dataclass
+class SimCutCriterionConfig(MultiViewCriterionConfig):
+    """Options of SimCut."""
+
+    rdrop_alpha: float = field(default=3.0, metadata={"help": "weight of the divergence of whole and cut view"})
+    rdrop_cutoff_rate: float = field(
+        default=0.05, metadata={"help": "probability of a token's embedding to be zeroed in the second view"}
+    )
+
+
+@register_criterion("label_smoothed_cross_entropy_simcut", dataclass=SimCutCriterionConfig)
+class SimCutCriterion(MultiViewCriterion):
+    """L = CE(f(x, y)) + alpha KL(f(x, y) || f(x_cut, y_cut)), gradient through both sides.
+
+    Both passes train: their dropout differs too.
+    """
+
+    def __init__(self, task: Any, cfg: SimCutCriterionConfig) -> None:
+        super().__init__(task, cfg, Cutoff.of_task(task, "token", cfg.rdrop_cutoff_rate, views=(1,)))
+        self.weights = simcut_weights(cfg.rdrop_alpha)
+
+    def view_weights(self) -> ViewWeights:
+        """The same at every update."""
+        return self.weights
