@@ -11,7 +11,7 @@ from rdrop_fairseq.corpus import files, manifest
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.scoring import average, conventions, published, results
 from rdrop_fairseq.scoring.generation import Generation, looks_like_generation, read_generation
-from rdrop_fairseq.scoring.text import read_lines
+from rdrop_fairseq.scoring.text import read_lines, read_reference
 from rdrop_fairseq.scoring.translate import TestSet, find_test_set, generate_command, translate
 
 GENERATION = "generate.txt"
@@ -40,7 +40,7 @@ def score_files(args: argparse.Namespace) -> tuple[results.Texts, results.Result
             raise UserError(f"{args.hyp} has no references in it: give the reference file with --ref")
         references = [generation.targets]
     hypotheses = generation.hypotheses if generation else read_lines(args.hyp)
-    plain = [read_lines(args.plain_ref)] if args.plain_ref else None
+    plain = [read_reference(args.plain_ref)] if args.plain_ref else None
     texts = results.make_texts(hypotheses, references, args.lang, plain, args.lowercase)
     notes = [] if generation is None else _notes(generation)
     periods = sum(line.endswith(" .") for line in texts.plain_hypotheses)
@@ -84,6 +84,7 @@ def _translate_and_score(
     command = generate_command(test_set, checkpoint, decoding, extra)
     print(f"translating {test_set.subset} with beam {beam}, lenpen {decoding.lenpen:g}", file=sys.stderr)
     generation = translate(command, part / GENERATION, test_set.sentences)
+    args.plain_ref = args.plain_ref or test_set.plain_reference()
     texts = _texts(args, test_set, generation)
     made = {
         "data": str(args.data),
@@ -92,6 +93,7 @@ def _translate_and_score(
         "averaged": len(paths) > 1,
         "beam": decoding.beam,
         "lenpen": decoding.lenpen,
+        "plain_reference": str(args.plain_ref) if args.plain_ref else None,
         "command": [word.replace(str(part), ".") for word in command],
         "versions": {**manifest.versions(), **manifest.versions("torch", "sacrebleu")},
     }
@@ -106,7 +108,7 @@ def _texts(args: argparse.Namespace, test_set: TestSet, generation: Generation) 
         if generation.targets is None:
             raise UserError(f"{test_set.data} has no references for {test_set.subset}: give them with --ref")
         references = [generation.targets]
-    plain = [read_lines(args.plain_ref)] if args.plain_ref else None
+    plain = [read_reference(args.plain_ref)] if args.plain_ref else None
     return results.make_texts(generation.hypotheses, references, args.lang or test_set.target, plain, args.lowercase)
 
 
@@ -151,7 +153,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--ref", type=Path, action="append", help="tokenized references, one per line; again for a second reference"
     )
-    parser.add_argument("--plain-ref", type=Path, help="the reference as people wrote it, for sacreBLEU and chrF2")
+    parser.add_argument("--plain-ref", type=Path, help="the reference as people wrote it (or .sgm), for sacreBLEU")
     parser.add_argument("--lang", help="language of the translation: detokenize --hyp and --ref for sacreBLEU")
     parser.add_argument("--convention", action="append", choices=list(conventions.TITLES), help="only this")
     parser.add_argument("--lowercase", action="store_true", help="disregard case (multi-bleu.perl -lc)")

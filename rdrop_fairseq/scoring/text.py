@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from rdrop_fairseq.corpus import files
 from rdrop_fairseq.errors import UserError
+
+_SEGMENT = re.compile(r"<seg\b[^>]*>(.*)</seg>")
 
 
 def read_lines(path: Path) -> list[str]:
@@ -23,6 +26,21 @@ def read_lines(path: Path) -> list[str]:
         line = data.count(b"\n", 0, error.start) + 1
         raise UserError(f"{path} line {line} is not UTF-8: convert the file first (iconv)") from error
     return lines[:-1] if lines[-1] == "" else lines
+
+
+def read_reference(path: Path) -> list[str]:
+    """References as people wrote them: lines of text, or (.sgm) the segments of a WMT test set.
+
+    Segments are taken as sacreBLEU takes those of its own test sets: entities stay, runs of white space become a space.
+    """
+    lines = read_lines(path)
+    if path.suffix != ".sgm":
+        return lines
+    found = (_SEGMENT.search(line) for line in lines)
+    segments = [" ".join(segment[1].split()) for segment in found if segment]
+    if not segments:
+        raise UserError(f"{path} has no <seg ...>...</seg> line: is it a test set of WMT?")
+    return segments
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:

@@ -36,13 +36,24 @@ class TestSet:
 
     def benchmark(self) -> str | None:
         """The key of published.TABLE, by the name in the manifest.json of (or above) the data directory."""
-        for directory in (self.data, self.data.resolve().parent):
+        for directory in self._prepared():
             name = re.sub(r"[^a-z0-9]", "", manifest.load(directory / "manifest.json").get("name", "").lower())
             for key in published.TABLE:
                 data_set, _, pair = key.partition(".")
                 if data_set in name and pair == f"{self.source}-{self.target}":
                     return key
         return None
+
+    def plain_reference(self) -> Path | None:
+        """The references of a WMT test set as they were published, where the preparation left the archive's files."""
+        if self.subset != "test":
+            return None
+        found = [path for folder in self._prepared() for path in folder.glob(f"orig/**/*-ref.{self.target}.sgm")]
+        return found[0] if len(found) == 1 else None
+
+    def _prepared(self) -> list[Path]:
+        directories = (self.data, self.data.resolve().parent)
+        return [directory for directory in directories if (directory / "manifest.json").is_file()]
 
 
 def find_test_set(data: Path, subset: str, checkpoint: Path) -> TestSet:

@@ -1,0 +1,71 @@
+"""Each convention against the tool that it is named after."""
+
+from pathlib import Path
+
+import pytest
+import sacrebleu
+from sacrebleu.metrics import CHRF
+
+from rdrop_fairseq.errors import UserError
+from rdrop_fairseq.scoring import conventions
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    return [(GOLDEN / f"{side}.tok.de").read_text(encoding="utf-8").rstrip("\n").split("\n") for side in ("hyp", "ref")]
+
+
+@pytest.mark.parametrize(("convention", "golden"), [("tokenized", "multi-bleu"), ("compound-split", None)])
+def test_tokenized_conventions_print_multi_bleus_line(corpus, convention, golden):
+    hyp, ref = corpus
+    score = conventions.score(convention, hyp, [ref])
+    expected = (GOLDEN / f"{golden or 'multi-bleu.' + convention}.txt").read_text().strip()
+    assert score.line == expected
+    assert f"BLEU = {score.score:.2f}," in expected
+
+
+@pytest.mark.parametrize("lowercase", [False, True])
+@pytest.mark.parametrize("language", ["de", "zh"])
+def test_sacrebleu_and_chrf_are_sacrebleus(corpus, lowercase, language):
+    hyp, ref = corpus
+    tokenize = "zh" if language == "zh" else "13a"
+    bleu = conventions.score("sacrebleu", hyp, [ref], language, lowercase)
+    assert bleu.score == sacrebleu.corpus_bleu(hyp, [ref], lowercase=lowercase, tokenize=tokenize, force=True).score
+    case = "lc" if lowercase else "mixed"
+    assert bleu.signature == f"nrefs:1|case:{case}|eff:no|tok:{tokenize}|smooth:exp|version:{sacrebleu.__version__}"
+    chrf = conventions.score("chrf2", hyp, [ref], language, lowercase)
+    assert chrf.score == pytest.approx(CHRF(lowercase=lowercase).corpus_score(hyp, [ref]).score)
+    assert chrf.signature.startswith(f"nrefs:1|case:{case}|eff:yes|nc:6|nw:0|")
+
+
+def test_signatures_say_what_differs():
+    signatures = {
+        conventions.score(name, ["a b c d"], [["a b c d"]] * references, lowercase=lowercase).signature
+        for name in conventions.TITLES
+        for references in (1, 2)
+        for lowercase in (False, True)
+    }
+    assert len(signatures) == 4 * 2 * 2
+
+
+def test_compounds_are_split_in_german_or_if_nothing_is_known():
+    assert "compound-split" in conventions.usual("de")
+    assert "compound-split" in conventions.usual(None)
+    assert conventions.usual("fr") == ["tokenized", "sacrebleu", "chrf2"]
+
+
+@pytest.mark.parametrize("convention", conventions.TITLES)
+@pytest.mark.parametrize(
+    ("hyp", "refs", "message"),
+    [
+        (["a"], [["a"], ["a", "b"]], "1 hypotheses but 2 references"),
+        (["a", "b"], [["a"]], "2 hypotheses but 1 references"),
+        (["", " "], [["a", "b"]], "the hypothesis has no words"),
+        (["a"], [[""]], "the reference has no words"),
+    ],
+)
+def test_nothing_to_score(convention, hyp, refs, message):
+    with pytest.raises(UserError, match=message):
+        conventions.score(convention, hyp, refs)
