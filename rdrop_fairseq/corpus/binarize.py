@@ -69,8 +69,8 @@ def _run(command: Sequence[str], directory: Path) -> str:
         said = []
         for line in process.stdout:
             said.append(line)
-            if "sents" in line:
-                print("      " + line.rstrip().rsplit(" | ", 1)[-1], file=sys.stderr)
+            if counted := COUNTED.search(line):
+                print(f"      {counted[0]} by <unk>", file=sys.stderr)
     if process.returncode:
         if any("No module named" in line and "fairseq_cli" in line for line in said):
             raise UserError('fairseq is not installed: pip install "rdrop-fairseq[fairseq]"')
