@@ -1,7 +1,8 @@
 """What the Moses scripts make of a line: normalize, remove non-printing, tokenize, lowercase, detokenize. No Perl."""
 
+from rdrop_fairseq.corpus.moses.detokenizer import Detokenizer
 from rdrop_fairseq.corpus.moses.normalizer import Normalizer, lowercase, remove_nonprinting
 from rdrop_fairseq.corpus.moses.prefixes import LANGUAGES
 from rdrop_fairseq.corpus.moses.tokenizer import Tokenizer
 
-__all__ = ["LANGUAGES", "Normalizer", "Tokenizer", "lowercase", "remove_nonprinting"]
+__all__ = ["LANGUAGES", "Detokenizer", "Normalizer", "Tokenizer", "lowercase", "remove_nonprinting"]

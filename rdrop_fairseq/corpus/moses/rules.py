@@ -38,23 +38,26 @@ def squeeze(text: str) -> str:
     return " ".join(_CONTROL.sub("", SPACES.sub(" ", text)).split())
 
 
+def tokenize(line: str, lang: str, aggressive: bool = False, escape: bool = True) -> str:
+    """What `tokenizer.perl -l lang [-a] [-no-escape]` makes of one line, both without the newline."""
+    return line if BLANK.fullmatch(line) else tokenizer(lang, aggressive, escape)(squeeze(line))
+
+
 @cache
 def tokenizer(lang: str, aggressive: bool, escape: bool) -> Rule:
-    """The function that tokenizes one line, without its newline, as `tokenizer.perl -l lang [-a] [-no-escape]` does."""
+    """The function that tokenizes a squeezed line."""
     separate = [*_special_characters(lang), *([_hyphens()] if aggressive else []), _mark_multidots, *_commas()]
     separate += _apostrophes(lang)
     periods = _periods(*prefixes.load(lang))
 
     def tokenize(text: str) -> str:
-        if BLANK.fullmatch(text):
-            return text
-        text = squeeze(text)
         for rule in separate:
             text = rule(text)
         text = periods(text)
         if text.endswith(".'"):  # the last space of the output is the script's own
             text = text[:-2] + " . ' "
-        text = _MARKER.sub(lambda marker: "." * (len(marker.group(1)) // 3), text)
+        if "DOTMULTI" in text:
+            text = _MARKER.sub(lambda marker: "." * (len(marker.group(1)) // 3), text)
         return text.translate(_ESCAPES) if escape else text
 
     return tokenize
@@ -65,9 +68,10 @@ def apostrophe_stands_alone(lang: str) -> bool:
     return lang not in (*_APOSTROPHE_RIGHT, *_APOSTROPHE_LEFT, *_APOSTROPHE_INSIDE)
 
 
-def _sub(pattern: str, replacement: str) -> Rule:
+def _sub(pattern: str, replacement: str, needs: str = "") -> Rule:
+    """Substitution of a pattern that can only match where the text has the character `needs`."""
     compiled = re.compile(pattern)
-    return lambda text: compiled.sub(replacement, text)
+    return lambda text: compiled.sub(replacement, text) if needs in text else text
 
 
 def _special_characters(lang: str) -> list[Rule]:
@@ -86,11 +90,13 @@ def _special_characters(lang: str) -> list[Rule]:
 
 
 def _hyphens() -> Rule:
-    return _sub(f"([{ALNUM}])-(?=[{ALNUM}])", r"\1 @-@ ")
+    return _sub(f"([{ALNUM}])-(?=[{ALNUM}])", r"\1 @-@ ", needs="-")
 
 
 def _mark_multidots(text: str) -> str:
     """A run of n dots becomes the word DOT...DOTMULTI with n times DOT, so that the rules for periods pass it by."""
+    if ".." not in text:
+        return text
     return _MULTIDOT.sub(
         lambda dots: " " + "DOT" * len(dots.group()) + "MULTI" + (" " if dots.end() < len(text) else ""), text
     )
@@ -99,9 +105,9 @@ def _mark_multidots(text: str) -> str:
 def _commas() -> list[Rule]:
     """Set commas apart except between digits; in two steps, because a match uses up the character beside the comma."""
     return [
-        _sub(f"([^{NUMBER}]),", r"\1 , "),
-        _sub(f",([^{NUMBER}])", r" , \1"),
-        _sub(f"([{NUMBER}]),$", r"\1 ,"),
+        _sub(f"([^{NUMBER}]),", r"\1 , ", needs=","),
+        _sub(f",([^{NUMBER}])", r" , \1", needs=","),
+        _sub(f"([{NUMBER}]),$", r"\1 ,", needs=","),
     ]
 
 
@@ -124,7 +130,7 @@ def _apostrophes(lang: str) -> list[Rule]:
         rules = [(both, apart), (before, apart), (after, apart)]
     else:
         rules = [("'", " ' ")]
-    return [_sub(pattern, replacement) for pattern, replacement in rules]
+    return [_sub(pattern, replacement, needs="'") for pattern, replacement in rules]
 
 
 def _periods(always: frozenset[str], numeric: frozenset[str]) -> Rule:

@@ -15,10 +15,11 @@ rules, on a line that has only this word and a neighbour.
 
 from __future__ import annotations
 
+import re
 from typing import Callable
 
 from rdrop_fairseq.corpus.moses import rules
-from rdrop_fairseq.corpus.moses.characters import BLANK
+from rdrop_fairseq.corpus.moses.characters import ALNUM, BLANK
 
 # Words remembered per memory: 2**17 entries of about 200 bytes are 26 MB. On Zipfian text about 3 words in 100 are not
 # found; forgetting all and starting again is as good as a costlier policy.
@@ -27,16 +28,23 @@ REMEMBERED = 1 << 17
 LONGEST = 64
 
 
-class _Memory(dict[str, str]):
-    """word -> its tokens; made by `tokenize` from the word between two others when asked for first."""
+# No rule touches these.
+_PLAIN = re.compile(f"[{ALNUM}]+")
 
-    def __init__(self, tokenize: Callable[[str], str], before: str, after: str) -> None:
+
+class _Memory(dict[str, str]):
+    """word -> its tokens; made by `tokenize` from the word between "x" and `after` when asked for first."""
+
+    def __init__(self, tokenize: Callable[[str], str], after: str) -> None:
         super().__init__()
-        self._tokenize, self._before, self._after = tokenize, before, after
+        self._tokenize, self._after = tokenize, after
 
     def __missing__(self, word: str) -> str:
-        tokens = self._tokenize(self._before + word + self._after)
-        tokens = tokens[len(self._before) : len(tokens) - len(self._after)]
+        if _PLAIN.fullmatch(word):
+            tokens = word
+        else:
+            tokens = self._tokenize("x " + word + self._after)
+            tokens = tokens[2 : len(tokens) - len(self._after)]
         if len(word) <= LONGEST:
             if len(self) >= REMEMBERED:
                 self.clear()
@@ -50,10 +58,10 @@ class Tokenizer:
     def __init__(self, lang: str, aggressive: bool = False, escape: bool = True) -> None:
         self._options = (lang, aggressive, escape)
         self._by_rules = rules.tokenizer(lang, aggressive, escape)
-        self._before_other = _Memory(self._by_rules, "x ", " X")
-        self._before_lower = _Memory(self._by_rules, "x ", " x")
-        self._before_digit = _Memory(self._by_rules, "x ", " 0")
-        self._at_end = _Memory(self._by_rules, "x ", "")
+        self._before_other = _Memory(self._by_rules, " X")
+        self._before_lower = _Memory(self._by_rules, " x")
+        self._before_digit = _Memory(self._by_rules, " 0")
+        self._at_end = _Memory(self._by_rules, "")
         self._apostrophe_alone = rules.apostrophe_stands_alone(lang)
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -70,7 +78,7 @@ class Tokenizer:
         if not words:
             return line
         if words[0][0] == "," or (not self._apostrophe_alone and "'" in line and self._apostrophe_needs_line(words)):
-            return self._by_rules(line)
+            return self._by_rules(" ".join(words))
         last = words.pop()
         if ". " in line:
             return " ".join([*self._with_neighbours(words, last), self._at_end[last]])
