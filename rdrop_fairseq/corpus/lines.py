@@ -1,6 +1,6 @@
-"""A function over the lines of parallel files: ordered, streaming, on several processes, the same bytes for any number.
+"""A function over the lines of parallel files: in order, streaming, with the same bytes for any number of processes.
 
-A line ends at \\n and nowhere else, as in Perl: \\r, \\x0b, \\x0c, \\x1c-\\x1e, \\x85, U+2028 and U+2029 stay inside it.
+A line ends at \\n and nowhere else, as in Perl: \\r, \\x0b, \\x0c, \\x1c-\\x1e, \\x85, U+2028, U+2029 stay inside it.
 (`str.splitlines` would cut there, and the two sides of a corpus would no longer match.) A last line without \\n counts;
 every line written ends in \\n.
 
@@ -18,10 +18,11 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, Callable, NamedTuple
+from typing import IO, Any, BinaryIO, Callable, NamedTuple
 
 from tqdm import tqdm
 
+from rdrop_fairseq.corpus import files
 from rdrop_fairseq.errors import UserError
 
 # (line, line of the second file, ...) -> the line for each output (a str if there is only one), or None to drop all.
@@ -74,32 +75,22 @@ def map_files(
 
     `function` takes one str per input and returns one str per output (a plain str for a single output), or None to drop
     the tuple from all outputs; it must be picklable where workers > 1. `title` names the progress bar (without: none).
-    The outputs are written next to their names and moved there when all is done.
+    The outputs appear under their names when all is done.
     Raises UserError for inputs that differ in their number of lines, or are not UTF-8.
     """
-    temporary = [path.with_name(path.name + ".partial") for path in outputs]
-    try:
-        with ExitStack() as stack:
-            readers = [stack.enter_context(_open_input(path)) for path in inputs]
-            writers = [stack.enter_context(open(path, "wb")) for path in temporary]
-            total = os.path.getsize(inputs[0])
-            bar = stack.enter_context(
-                tqdm(total=total, desc=title, unit="B", unit_scale=True, disable=not title, mininterval=1.0)
-            )
-            names = [str(path) for path in inputs]
-            counts = map_streams(function, readers, writers, workers, names, progress=bar.update)
-        for partial, path in zip(temporary, outputs):
-            os.replace(partial, path)
-        return counts
-    finally:
-        for partial in temporary:
-            partial.unlink(missing_ok=True)
+    with ExitStack() as stack:
+        readers = [stack.enter_context(open_input(path)) for path in inputs]
+        writers = [stack.enter_context(files.atomic(path)) for path in outputs]
+        size = os.path.getsize(inputs[0])
+        bar = tqdm(total=size, desc=title, unit="B", unit_scale=True, disable=not title, mininterval=1.0)
+        names = [str(path) for path in inputs]
+        return map_streams(function, readers, writers, workers, names, progress=stack.enter_context(bar).update)
 
 
 def map_streams(
     function: LineFunction,
     readers: Sequence[BinaryIO],
-    writers: Sequence[BinaryIO],
+    writers: Sequence[IO[bytes]],
     workers: int = 1,
     names: Sequence[str] | None = None,
     progress: Callable[[int], object] | None = None,
@@ -119,7 +110,8 @@ def map_streams(
     return Counts(read, written, tuple(tokens))
 
 
-def _open_input(path: Path) -> BinaryIO:
+def open_input(path: Path) -> BinaryIO:
+    """Open a file of text; UserError where that cannot be."""
     try:
         return open(path, "rb")
     except OSError as error:

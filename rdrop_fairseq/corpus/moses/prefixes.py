@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+import runpy
+from pathlib import Path
+from typing import Any
 
-from sacremoses._data_nonbreaking_prefixes import NONBREAKING_PREFIXES
+from rdrop_fairseq.errors import UserError
 
 _NUMERIC_ONLY = re.compile(r"(.*)\s+#NUMERIC_ONLY#")
 _FILE = "nonbreaking_prefix."
 
-LANGUAGES = tuple(sorted(name[len(_FILE) :] for name in NONBREAKING_PREFIXES if name.startswith(_FILE)))
+
+def _lists() -> dict[str, str]:
+    """File name -> contents, as sacremoses has them: a folder of files up to 0.1, a table in a module since.
+
+    Read without importing the package, which takes half a second and strips the white space that matters in `load`.
+    """
+    spec = importlib.util.find_spec("sacremoses")
+    if spec is None or spec.origin is None:
+        raise UserError("sacremoses, whose lists of non-breaking prefixes are used, is not installed: pip install it")
+    package = Path(spec.origin).parent
+    folder, module = package / "data" / "nonbreaking_prefixes", package / "_data_nonbreaking_prefixes.py"
+    if folder.is_dir():
+        return {path.name: path.read_text(encoding="utf-8") for path in folder.glob(_FILE + "*")}
+    if module.is_file():
+        table: dict[str, Any] = runpy.run_path(str(module))
+        return dict(table["NONBREAKING_PREFIXES"])
+    raise UserError("this sacremoses has no lists of non-breaking prefixes: pip install sacremoses==0.2.0")
+
+
+_LISTS = _lists()
+LANGUAGES = tuple(sorted(name[len(_FILE) :] for name in _LISTS if name.startswith(_FILE)))
 
 
 def load(lang: str) -> tuple[frozenset[str], frozenset[str]]:
@@ -20,7 +44,7 @@ def load(lang: str) -> tuple[frozenset[str], frozenset[str]]:
     """
     always: set[str] = set()
     numeric: set[str] = set()
-    for line in NONBREAKING_PREFIXES[_FILE + (lang if lang in LANGUAGES else "en")].split("\n"):
+    for line in _LISTS[_FILE + (lang if lang in LANGUAGES else "en")].split("\n"):
         if not line or line == "0" or line.startswith("#"):
             continue
         match = _NUMERIC_ONLY.match(line)
