@@ -1,0 +1,170 @@
+"""`--task summarization_rdrop`: articles to summaries, for BART and any other encoder-decoder."""
+
+# No postponed annotations here: fairseq builds its options from the types of the fields, not from their names.
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+from fairseq import utils
+from fairseq.data import LanguagePairDataset
+from fairseq.tasks import register_task
+from fairseq.tasks.translation import load_langpair_dataset
+from omegaconf import II
+
+from rdrop_fairseq import pretrained
+from rdrop_fairseq.errors import UserError
+from rdrop_fairseq.scoring.presets import PRESETS
+from rdrop_fairseq.tasks import beam
+from rdrop_fairseq.tasks.translation_rdrop import TranslationRDropConfig, TranslationRDropTask
+from rdrop_fairseq.tasks.truncation import TruncatedDataset, truncate
+
+DEFAULT_RESTORE_FILE = "checkpoint_last.pt"
+
+
+@dataclass
+class SummarizationRDropConfig(TranslationRDropConfig):
+    """Options of translation, the length of an article, and ROUGE in validation."""
+
+    truncate_source_length: int = field(
+        default=0,
+        metadata={"help": "cut articles to this many tokens, the eos kept among them; 0: to --max-source-positions"},
+    )
+    eval_rouge: bool = field(
+        default=False,
+        metadata={
+            "help": "generate summaries in validation and log rouge1, rouge2, rougeL and rougeLsum (F1 in percent); "
+            "choose checkpoints by them with --best-checkpoint-metric rougeLsum --maximize-best-checkpoint-metric"
+        },
+    )
+    eval_rouge_args: str = field(
+        default=json.dumps(PRESETS["cnndm"]),
+        metadata={"help": "generation options for it, as JSON"},
+    )
+    eval_rouge_bpe: Optional[str] = field(
+        default=None,
+        metadata={"help": "folder with encoder.json and vocab.bpe of GPT-2 (default: the data directory)"},
+    )
+    # Known to the task so that it can look at the checkpoint that training starts from.
+    restore_file: str = II("checkpoint.restore_file")
+    finetune_from_model: Optional[str] = II("checkpoint.finetune_from_model")
+    save_dir: str = II("checkpoint.save_dir")
+
+
+@register_task("summarization_rdrop", dataclass=SummarizationRDropConfig)
+class SummarizationRDropTask(TranslationRDropTask):
+    """Translation from long sources; with BART's dictionary.
+
+    BART's dict.txt has 50,260 entries, 50,264 with fairseq's four specials: a multiple of 8, and the row that the
+    published checkpoints have beyond it is <mask>, which has no place in fine-tuning (see pretrained.py).
+    """
+
+    cfg: SummarizationRDropConfig
+
+    @classmethod
+    def setup_task(cls, cfg: SummarizationRDropConfig, **kwargs: Any) -> "SummarizationRDropTask":
+        """Checks the options, then does as translation does."""
+        length = cfg.truncate_source_length
+        if length and not 2 <= length <= cfg.max_source_positions:
+            raise UserError(
+                f"--truncate-source-length {length}: between 2 and --max-source-positions {cfg.max_source_positions}, "
+                "or 0 for the latter"
+            )
+        return super().setup_task(cfg, **kwargs)
+
+    def __init__(self, cfg: SummarizationRDropConfig, src_dict: Any, tgt_dict: Any) -> None:
+        super().__init__(cfg, src_dict, tgt_dict)
+        self.source_length = cfg.truncate_source_length or cfg.max_source_positions
+        self.validation_rouge: Any = None
+
+    def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **kwargs: Any) -> None:
+        """As in translation, every article truncated."""
+        cfg = self.cfg
+        paths = utils.split_paths(cfg.data)
+        path = paths[(epoch - 1) % len(paths)] if split == cfg.train_subset else paths[0]
+        pairs = load_langpair_dataset(
+            path,
+            split,
+            cfg.source_lang,
+            self.src_dict,
+            cfg.target_lang,
+            self.tgt_dict,
+            combine=combine,
+            dataset_impl=cfg.dataset_impl,
+            upsample_primary=cfg.upsample_primary,
+            left_pad_source=cfg.left_pad_source,
+            left_pad_target=cfg.left_pad_target,
+            max_source_positions=cfg.max_source_positions,
+            max_target_positions=cfg.max_target_positions,
+            load_alignments=cfg.load_alignments,
+        )
+        source = TruncatedDataset(pairs.src, self.source_length, self.src_dict.eos())
+        self.datasets[split] = LanguagePairDataset(
+            source,
+            source.sizes,
+            self.src_dict,
+            pairs.tgt,
+            pairs.tgt_sizes,
+            self.tgt_dict,
+            left_pad_source=cfg.left_pad_source,
+            left_pad_target=cfg.left_pad_target,
+            shuffle=split != "test",
+            align_dataset=pairs.align_dataset,
+            num_buckets=cfg.num_batch_buckets,
+            pad_to_multiple=cfg.required_seq_len_multiple,
+        )
+
+    def build_dataset_for_inference(self, src_tokens: Any, src_lengths: Any, constraints: Any = None) -> Any:
+        """Articles for generation, truncated like those of a data set (fairseq's translation does not)."""
+        tokens = [truncate(article, self.source_length, self.src_dict.eos()) for article in src_tokens]
+        lengths = [article.numel() for article in tokens]
+        return super().build_dataset_for_inference(tokens, lengths, constraints=constraints)
+
+    def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
+        """The model; before training starts from a checkpoint, its sizes are compared with the model's."""
+        model = super().build_model(cfg, from_checkpoint)
+        start = None if from_checkpoint else self._start()
+        if start is not None:
+            pretrained.check(start, model, self.source_dictionary)
+        if self.cfg.eval_rouge:
+            from rdrop_fairseq.tasks.validation_rouge import ValidationRouge
+
+            bpe = Path(self.cfg.eval_rouge_bpe or utils.split_paths(self.cfg.data)[0])
+            self.validation_rouge = ValidationRouge(self, model, bpe, self.cfg.eval_rouge_args)
+        return model
+
+    def _start(self) -> Optional[Path]:
+        """The foreign checkpoint that training is going to start from, if any."""
+        if self.cfg.restore_file != DEFAULT_RESTORE_FILE:
+            return Path(self.cfg.restore_file)
+        if self.cfg.finetune_from_model and not (Path(self.cfg.save_dir) / DEFAULT_RESTORE_FILE).exists():
+            return Path(self.cfg.finetune_from_model)
+        return None
+
+    def build_generator(self, models: Any, args: Any, **kwargs: Any) -> Any:
+        """fairseq's generator, which leaves no trace on the models outside of inference_step (see beam.py)."""
+        generator = super().build_generator(models, args, **kwargs)
+        beam.forget(generator)
+        return generator
+
+    def inference_step(
+        self, generator: Any, models: Any, sample: dict[str, Any], prefix_tokens: Any = None, constraints: Any = None
+    ) -> Any:
+        """Hypotheses for a batch."""
+        with beam.known(generator):
+            return super().inference_step(generator, models, sample, prefix_tokens, constraints)
+
+    def valid_step(self, sample: dict[str, Any], model: Any, criterion: Any) -> Any:
+        """fairseq's validation step; with --eval-rouge, also sums of ROUGE scores."""
+        loss, sample_size, logging_output = super().valid_step(sample, model, criterion)
+        if self.validation_rouge is not None:
+            logging_output.update(self.validation_rouge(sample, model))
+        return loss, sample_size, logging_output
+
+    def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:
+        """fairseq's metrics, and ROUGE where it was computed."""
+        super().reduce_metrics(logging_outputs, criterion)
+        if self.validation_rouge is not None:
+            from rdrop_fairseq.tasks.validation_rouge import log_rouge
+
+            log_rouge(logging_outputs)
