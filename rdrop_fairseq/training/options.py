@@ -28,7 +28,7 @@ def load_plugin() -> None:
         importlib.import_module("fairseq")
     except ImportError:
         raise UserError("fairseq is not installed: pip install 'rdrop-fairseq[fairseq]'") from None
-    rdrop_fairseq._register()
+    rdrop_fairseq.register()
 
 
 def config_arguments(experiment: Experiment, known: dict[str, argparse.Action]) -> list[str]:
