@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from typing import Any, Optional
 
 import torch
+from fairseq.models.lstm import LSTMEncoder
 from fairseq.modules import LayerDropModuleList
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -43,8 +44,9 @@ def choose_forward(model: nn.Module, forward: str, rates: Sequence[float] = ()) 
 
 
 def needs_separate(model: nn.Module) -> bool:
-    """True if dropout is not all that differs between views: LayerDrop draws once per forward, for the whole stack."""
-    return any(isinstance(m, LayerDropModuleList) and m.p > 0 for m in model.modules())
+    """True if views cannot be stacked: LayerDrop draws once per forward, for the whole stack, and the encoder of an
+    LSTM wants its sentences from long to short, which a stack of batches is not."""
+    return any(isinstance(m, LSTMEncoder) or (isinstance(m, LayerDropModuleList) and m.p > 0) for m in model.modules())
 
 
 def check_separate(model: nn.Module) -> None:

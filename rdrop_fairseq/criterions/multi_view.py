@@ -38,8 +38,8 @@ class MultiViewCriterionConfig(LabelSmoothedCrossEntropyCriterionConfig):
         default="auto",
         metadata={
             "help": "stacked: all views in one forward; separate: one forward per view; shared-encoder: the encoder "
-            "once, the decoder for all views; auto: separate where stacked views would lose the same layers "
-            "(LayerDrop) or have different dropout rates, else stacked"
+            "once, the decoder for all views; auto: separate with LayerDrop (a stack would lose the same layers), "
+            "with different dropout rates and for LSTMs, else stacked"
         },
     )
 
