@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +27,15 @@ WIT3_2017 = (
 )
 NTH = 23
 STEPS = 12
+CLEAN = Cleaner(minimum=1, maximum=175, ratio=1.5)
 
 
 @dataclass(frozen=True)
 class Release:
     """One pair of one year: the archive, the test sets in the order in which they become test, and what is known.
 
-    ratio: longest pair of lengths that is kept. Characters are not words: 1.5 would drop about half of Chinese-English,
-    so zh-en has the default of clean-corpus-n.perl, 9.
+    clean: characters are not words, so the ratio of 1.5 would drop about half of Chinese-English: zh-en has the default
+    of clean-corpus-n.perl, 9.
     """
 
     year: int
@@ -42,7 +43,7 @@ class Release:
     urls: tuple[str, ...]
     tests: tuple[str, ...]
     all_tests: bool
-    ratio: float = 1.5
+    clean: Cleaner = CLEAN
     dropped: tuple[str, ...] = markup.IWSLT17_DROPPED
     known: tuple[tuple[str, int], ...] = ()
 
@@ -66,7 +67,7 @@ RELEASES = (
     ),
     Release(2014, ("es", "en"), (WIT3,), YEARS_2014, all_tests=False, dropped=markup.IWSLT14_DROPPED),
     Release(2017, ("fr", "en"), WIT3_2017, YEARS_2017, all_tests=False),
-    Release(2017, ("zh", "en"), WIT3_2017, YEARS_2017, all_tests=False, ratio=9),
+    Release(2017, ("zh", "en"), WIT3_2017, YEARS_2017, all_tests=False, clean=Cleaner(1, 175, 9)),
 )
 
 
@@ -76,7 +77,7 @@ def prepare(release: Release, directory: Path, downloads: Path, operations: int,
         "languages": list(release.languages),
         "bpe_operations": operations,
         "dropped_lines_with": list(release.dropped),
-        "clean": {"min": 1, "max": 175, "ratio": release.ratio},
+        "clean": asdict(release.clean),
         "valid": f"one line in {NTH}",
         "lowercase": True,
         "tokenizer": {x: "one token per character" if x == "zh" else f"Moses, -l {x}" for x in release.languages},
@@ -123,13 +124,12 @@ def _clean(pipeline: Pipeline, release: Release, workers: int) -> None:
     text = pipeline.directory / "tmp"
     inputs = [text / f"train.tags.{release.pair}.tok.{language}" for language in release.languages]
     outputs = [text / f"train.tags.{release.pair}.{language}" for language in release.languages]
-    limits = {"minimum": 1, "maximum": 175, "ratio": release.ratio}
-    function = Lowered(Cleaner(**limits))
+    function = Lowered(release.clean)
 
     def run(parts: list[Path]) -> dict[str, Any]:
         return stages.told(lines.map_files(function, inputs, parts, workers, "cleaning train"), release.languages)
 
-    options = {**limits, "tools": manifest.versions(*stages.TEXT_TOOLS)}
+    options = {**asdict(release.clean), "tools": manifest.versions(*stages.TEXT_TOOLS)}
     pipeline.step("clean and lowercase train", outputs, run, inputs, options)
 
 

@@ -6,10 +6,12 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Callable
 
 from rdrop_fairseq.corpus import binarize, bpe, chinese, lines, manifest, moses, splits
+from rdrop_fairseq.corpus.clean import Cleaner
 from rdrop_fairseq.corpus.steps import Pipeline
 
 SPLITS = ("train", "valid", "test")
@@ -93,10 +95,9 @@ def segment(
     codes: Path,
     languages: tuple[str, str],
     workers: int,
-    clean: PairFilter | None = None,
-    limits: Mapping[str, Any] | None = None,
+    clean: Cleaner | None = None,
 ) -> dict[str, Any]:
-    """Step: BPE applied to a split of `text`; pairs for which `clean` (of options `limits`) gives None are dropped."""
+    """Step: BPE applied to a split of `text`; pairs that `clean` drops after it are left out."""
     inputs = [text / f"{split}.{language}" for language in languages]
     outputs = [pipeline.directory / f"{split}.{language}" for language in languages]
     segmenter = bpe.Segmenter(codes)
@@ -105,7 +106,7 @@ def segment(
         function = Both(segmenter, segmenter, clean)
         return told(lines.map_files(function, inputs, parts, workers, f"segmenting {split}"), languages)
 
-    options = {"clean": dict(limits) if limits else None, "tools": manifest.versions(*BPE_TOOLS)}
+    options = {"clean": asdict(clean) if clean else None, "tools": manifest.versions(*BPE_TOOLS)}
     return pipeline.step(f"apply BPE to {split}", outputs, run, [*inputs, codes], options)
 
 

@@ -7,6 +7,7 @@ only then is the step recorded, so whatever instant a run is killed at, a record
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -63,7 +64,8 @@ class Pipeline:
         (or None). options: all that the outputs depend on beside the inputs; not the number of workers.
         """
         self._say(title)
-        key = {"options": dict(options or {}), "inputs": [self._identity(path) for path in inputs]}
+        # As it reads when it comes back from the manifest: a tuple as a list, for example.
+        key = json.loads(json.dumps({"options": options or {}, "inputs": [self._identity(path) for path in inputs]}))
         record = self._earlier.get(title)
         if record is not None and self._holds(record, key, outputs):
             print("      done before", file=sys.stderr)

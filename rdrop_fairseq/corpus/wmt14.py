@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from rdrop_fairseq.errors import UserError
 
 STATMT = ("https://www.statmt.org/", "http://statmt.org/")
 DATA_STATMT = ("https://data.statmt.org/", "http://data.statmt.org/")
-LIMITS = {"minimum": 1, "maximum": 250, "ratio": 1.5}
+CLEAN = Cleaner(minimum=1, maximum=250, ratio=1.5)
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Wmt14:
         # Two steps per archive, one per corpus, test, newstest2013; then split or join, learn, apply (3), binarize.
         total = 2 * archives_needed + len(corpora) + 1 + self.newstest + 6
         name = f"WMT14 en-{recipe.target}"
-        rules = {"clean_after_bpe": LIMITS, "languages": list(self.languages), "tokenizer": "Moses, -a"}
+        rules = {"clean_after_bpe": asdict(CLEAN), "languages": list(self.languages), "tokenizer": "Moses, -a"}
         self.pipeline = Pipeline(directory, name, {**vars(choices), **rules}, total)
 
     def run(self) -> dict[str, Any]:
@@ -246,14 +246,7 @@ class Wmt14:
         # A test set keeps all its lines, and newstest2013 is one.
         clean = split == "train" or (split == "valid" and not self.newstest)
         counts = stages.segment(
-            self.pipeline,
-            split,
-            self.text,
-            codes,
-            self.languages,
-            self.workers,
-            Cleaner(**LIMITS) if clean else None,
-            LIMITS if clean else None,
+            self.pipeline, split, self.text, codes, self.languages, self.workers, CLEAN if clean else None
         )
         return counts["sentences"]
 

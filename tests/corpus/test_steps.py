@@ -45,7 +45,7 @@ class Chain:
             self.end("folder")
 
         pipeline.step("upper", [upper], make_upper, [given])
-        pipeline.step("repeat", pair, repeat, [upper], {"times": times})
+        pipeline.step("repeat", pair, repeat, [upper], {"times": times, "of": ("a", "b")})
         pipeline.step("folder", [self.folder / "out"], folder, pair, {"suffix": suffix})
         return pipeline.finish()
 

@@ -149,10 +149,11 @@ def wmt14_archives(mirror: Path, count: int = 60) -> None:
         if archive.endswith(".tar"):
             files = {f"{member}.gz": gzip.compress(data, mtime=0) for member, data in files.items()}
         pack(mirror / archive, files)
-    pack(mirror / "wmt14/test-full.tgz", _newstest2014())
+    pack(mirror / "wmt14/test-full.tgz", newstest2014())
 
 
-def _newstest2014() -> dict[str, bytes]:
+def newstest2014() -> dict[str, bytes]:
+    """test-full.tgz: name -> bytes."""
     files = {}
     for target, code in (("de", "deen"), ("fr", "fren")):
         test = [*pairs(("en", target), 8, 20_000), ("It’s a test-case & <b>", "It’s a test-case & <b>")]

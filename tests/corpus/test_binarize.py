@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import shutil
+import sys
+
+import pytest
+
+from rdrop_fairseq.corpus import binarize
+from rdrop_fairseq.errors import UserError
+
+COUNTS = {"sentences": 2, "tokens": 6, "unknown_percent": 0.0}
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("my, text")  # a comma and a space: fairseq-preprocess would cut at the comma
+    for split in ("train", "valid", "test"):
+        (folder / f"{split}.de").write_text("ein Hund\nein Haus\n")
+        (folder / f"{split}.en").write_text("a dog\na house\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def joined(text, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "bin"
+    assert binarize.binarize(text, folder, "de", "en", workers=1)["train.de"] == COUNTS
+    return folder
+
+
+def test_one_dictionary_for_both_sides(joined):
+    entries = (joined / "dict.de.txt").read_text()
+    assert entries.split("\n")[:2] == ["a 2", "ein 2"]  # most frequent first, then by the alphabet
+    assert (joined / "dict.en.txt").read_text() == entries
+    pieces = [f"{split}.de-en.{x}" for split in ("train", "valid", "test") for x in ("de", "en")]
+    kinds = [f"{piece}.{kind}" for piece in pieces for kind in ("bin", "idx")]
+    assert sorted(path.name for path in joined.iterdir()) == sorted(["dict.de.txt", "dict.en.txt", *kinds])
+    assert [path.name for path in joined.parent.iterdir()] == ["bin"]
+
+
+def test_given_dictionaries_and_more_workers(text, joined, tmp_path):
+    given = (joined / "dict.de.txt", joined / "dict.en.txt")
+    binarize.binarize(text, tmp_path / "bin", "de", "en", dictionaries=given, workers=2)
+    for path in joined.iterdir():
+        assert (tmp_path / "bin" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_failure_is_one_sentence_and_leaves_the_old_data(text, tmp_path):
+    shutil.copytree(text, tmp_path / "text")
+    (tmp_path / "text/valid.en").unlink()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/old").touch()
+    with pytest.raises(UserError, match=r"fairseq-preprocess failed on .*text \(.*valid\.en"):
+        binarize.binarize(tmp_path / "text", tmp_path / "bin", "de", "en")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bin", "text"]
+    assert [path.name for path in (tmp_path / "bin").iterdir()] == ["old"]
+
+
+def test_a_missing_fairseq_is_said(text, tmp_path, monkeypatch):
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')  # -S: no site-packages
+    python.chmod(0o755)
+    monkeypatch.setattr(binarize.sys, "executable", str(python))
+    with pytest.raises(UserError, match=r'fairseq is not installed: pip install "rdrop-fairseq\[fairseq\]"'):
+        binarize.binarize(text, tmp_path / "bin", "de", "en")

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import small_corpora
+
+from rdrop_fairseq.corpus import bpe, lines, moses, stages, wmt14
+from rdrop_fairseq.errors import UserError
+
+CORPORA = {
+    "de": ["training/europarl-v7.de-en", "commoncrawl.de-en", "training/news-commentary-v9.de-en"],
+    "fr": [
+        "training/europarl-v7.fr-en",
+        "commoncrawl.fr-en",
+        "un/undoc.2000.fr-en",
+        "training/news-commentary-v9.fr-en",
+        "giga-fren.release2.fixed",
+    ],
+}
+
+
+@pytest.fixture(autouse=True)
+def no_fairseq(monkeypatch):
+    """Binarizing is tested in test_binarize and by the scripts."""
+
+    def stand_in(text, destination, *languages, joined, workers):
+        destination.mkdir()
+        (destination / "stand-in").touch()
+        return {}
+
+    monkeypatch.setattr(stages.binarize, "binarize", stand_in)
+
+
+@pytest.fixture(scope="module")
+def mirror(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mirror")
+    small_corpora.wmt14_archives(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def use_mirror(mirror, monkeypatch):
+    monkeypatch.setenv("DATA_MIRROR", f"file://{mirror}")
+
+
+def prepare(data: Path, *words: str) -> Path:
+    """The command; returns the folder that it made."""
+    wmt14.main([*words, "--data", str(data), "--bpe-operations", "150", "--workers", "1"], prog="prepare wmt14")
+    return data / f"wmt14.en-{words[0]}"
+
+
+def read(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").split("\n")[:-1]
+
+
+def recipe(line: str, language: str) -> str:
+    """One line of training text before BPE."""
+    return moses.Tokenizer(language, aggressive=True)(moses.remove_nonprinting(moses.Normalizer(language)(line)))
+
+
+def tokenized(folder: Path, target: str, language: str) -> list[str]:
+    """The training text of all corpora, in the recipe's order."""
+    found = [next((folder / "orig").glob(f"*/{stem}.{language}")) for stem in CORPORA[target]]
+    raw = [line for path in found for line in path.read_bytes().decode().split("\n")[:-1]]
+    return [recipe(line, language) for line in raw]
+
+
+@pytest.mark.parametrize(("target", "nth"), [("de", 100), ("fr", 1333)])
+def test_the_text_is_that_of_the_recipe(tmp_path, monkeypatch, target, nth):
+    if target == "fr":  # the miniature has 334 pairs: a smaller step, so that something is valid
+        nth = 50
+        monkeypatch.setitem(wmt14.RECIPES, "fr", wmt14.replace(wmt14.RECIPES["fr"], nth=nth))
+    folder = prepare(tmp_path, target)
+    sides = {language: tokenized(folder, target, language) for language in ("en", target)}
+    assert len(sides["en"]) == 60 * len(CORPORA[target]) + 2 * len(small_corpora.NASTY)
+    for language, text in sides.items():
+        assert read(folder / "tmp" / f"train.{language}") == [x for n, x in enumerate(text, 1) if n % nth]
+        assert read(folder / "tmp" / f"valid.{language}") == [x for n, x in enumerate(text, 1) if not n % nth]
+        test = [*(pair for pair in small_corpora.pairs(("en", target), 8, 20_000)), ("It's a test-case & <b>",) * 2]
+        side = 0 if language == "en" else 1
+        expected = [moses.Tokenizer(language, aggressive=True)(pair[side]) for pair in test]
+        assert read(folder / "tmp" / f"test.{language}") == expected
+    assert_bpe_and_clean(folder, ("en", target))
+
+
+def assert_bpe_and_clean(folder: Path, languages: tuple[str, str]) -> None:
+    """BPE first, then 1 to 250 pieces and a ratio of 1.5 in train and valid; the test set stays whole."""
+    segment = bpe.Segmenter(folder / "code")
+    dropped = 0
+    for split in ("train", "valid", "test"):
+        text = zip(*(map(segment, read(folder / "tmp" / f"{split}.{language}")) for language in languages))
+        kept = []
+        for pair in text:
+            lengths = sorted(len(line.split()) for line in pair)
+            if split == "test" or (1 <= lengths[0] and lengths[1] <= 250 and lengths[1] <= 1.5 * lengths[0]):
+                kept.append(pair)
+            else:
+                dropped += 1
+        found = list(zip(*(read(folder / f"{split}.{language}") for language in languages)))
+        assert found == kept
+    assert dropped >= 8
+
+
+def test_newstest2013_as_valid_and_the_other_news(tmp_path):
+    folder = prepare(tmp_path, "de", "--valid", "newstest2013", "--news-commentary", "v12")
+    for side, language in enumerate(("de", "en")):
+        news = small_corpora.pairs(("de", "en"), 60, 5000)
+        assert read(folder / "tmp" / f"valid.{language}") == [recipe(pair[side], language) for pair in news]
+        stems = ["*/training/europarl-v7.de-en", "*/commoncrawl.de-en", "*/training/news-commentary-v12.de-en"]
+        raw = [next((folder / "orig").glob(f"{stem}.{language}")).read_bytes().decode() for stem in stems]
+        train = [recipe(line, language) for text in raw for line in text.split("\n")[:-1]]
+        assert read(folder / "tmp" / f"train.{language}") == train
+    assert len(read(folder / "valid.en")) == 60
+
+
+def test_by_hand(tmp_path, monkeypatch):
+    """Normalized („“ to quotes, no-break space), a control character gone, hyphens split; not lowercased."""
+    folder = tmp_path / "hand"
+    sides = {"de": "Das „Wort-Spiel“\u00a0ist\x07 gut\u2026\r\n", "en": "The “word-play”, it’s good…\r\n"}
+    stems = {
+        "wmt13/training-parallel-europarl-v7.tgz": "training/europarl-v7.de-en",
+        "wmt13/training-parallel-commoncrawl.tgz": "commoncrawl.de-en",
+        "wmt14/training-parallel-nc-v9.tgz": "training/news-commentary-v9.de-en",
+    }
+    for archive, stem in stems.items():
+        small_corpora.pack(folder / archive, {f"{stem}.{x}": text.encode() for x, text in sides.items()})
+    small_corpora.pack(folder / "wmt14/test-full.tgz", small_corpora.newstest2014())
+    monkeypatch.setenv("DATA_MIRROR", str(folder))
+    made = prepare(tmp_path, "de")
+    assert read(made / "tmp/train.de") == ["Das &quot; Wort @-@ Spiel &quot; ist gut ..."] * 3
+    assert read(made / "tmp/train.en") == ["The &quot; word @-@ play , &quot; it &apos;s good ..."] * 3
+
+
+def test_an_option_redoes_only_what_depends_on_it(tmp_path):
+    def made(folder):
+        steps = json.loads((folder / "manifest.json").read_text())["steps"]
+        return {step["title"]: [output["modified_ns"] for output in step["outputs"]] for step in steps}
+
+    first = made(prepare(tmp_path, "de"))
+    second = made(prepare(tmp_path, "de", "--news-commentary", "v12"))
+    same = {title for title in first if second.get(title) == first[title]}
+    kept = [f"unpack {x}.tgz" for x in ("training-parallel-europarl-v7", "training-parallel-commoncrawl", "test-full")]
+    assert same == {*kept, "tokenize europarl-v7.de-en", "tokenize commoncrawl.de-en", "tokenize test"}
+    assert made(prepare(tmp_path, "de", "--news-commentary", "v12")) == second
+
+
+def test_any_number_of_workers_gives_the_same_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(lines, "CHUNK_BYTES", 700)
+    monkeypatch.setattr(bpe, "TASK_BYTES", 2000)
+    results = []
+    for workers in ("1", "3"):
+        folder = prepare(tmp_path / workers, "de", "--workers", workers)
+        results.append({path.name: path.read_bytes() for path in folder.glob("*.??")})
+    assert len(results[0]) == 6
+    assert results[0] == results[1]
+
+
+def test_the_manifest_compares_with_what_is_known(tmp_path, capsys):
+    folder = prepare(tmp_path, "fr")
+    found = json.loads((folder / "manifest.json").read_text())
+    known = {split: row["known"] for split, row in found["known_counts"].items()}
+    assert known == {"train": 35_800_000, "valid": 26_854, "test": 3_003}
+    assert "WARNING: WMT14 en-fr: train has" in capsys.readouterr().err
+    assert sorted(found["inputs"]) == [
+        "test-full.tgz",
+        "training-giga-fren.tar",
+        "training-parallel-commoncrawl.tgz",
+        "training-parallel-europarl-v7.tgz",
+        "training-parallel-nc-v9.tgz",
+        "training-parallel-un.tgz",
+    ]
+    assert found["inputs"]["training-parallel-un.tgz"]["published_at"] == [
+        "https://www.statmt.org/wmt13/training-parallel-un.tgz",
+        "http://statmt.org/wmt13/training-parallel-un.tgz",
+    ]
+
+
+def test_a_misaligned_corpus_is_named(tmp_path, mirror, monkeypatch):
+    broken = tmp_path / "mirror"
+    good = ("wmt13/training-parallel-commoncrawl.tgz", "wmt14/training-parallel-nc-v9.tgz", "wmt14/test-full.tgz")
+    for archive in good:
+        (broken / archive).parent.mkdir(parents=True, exist_ok=True)
+        (broken / archive).write_bytes((mirror / archive).read_bytes())
+    europarl = {"training/europarl-v7.de-en.de": b"eins\nzwei\n", "training/europarl-v7.de-en.en": b"one\n"}
+    small_corpora.pack(broken / "wmt13/training-parallel-europarl-v7.tgz", europarl)
+    monkeypatch.setenv("DATA_MIRROR", str(broken))
+    with pytest.raises(UserError, match=r"europarl-v7\.de-en\.en has 1 lines, .*europarl-v7\.de-en\.de has 2 lines"):
+        prepare(tmp_path, "de")
+
+
+@pytest.mark.parametrize("option", [("--valid", "newstest2013"), ("--news-commentary", "v12")])
+def test_options_for_german_only_are_refused_for_french(tmp_path, option):
+    with pytest.raises(UserError, match="are for English-German only"):
+        prepare(tmp_path, "fr", *option)
