@@ -27,8 +27,8 @@ NEEDS_FAIRSEQ = (
 )
 
 
-def _register() -> None:
-    """Make criterions and tasks known to fairseq, and checkpoints readable."""
+def register() -> None:
+    """Make criterions and tasks known to fairseq, and checkpoints readable; needs fairseq, done once."""
     from rdrop_fairseq import compat
 
     compat.apply()
@@ -45,4 +45,4 @@ if sys.argv[:1] != ["-m"]:
     if importlib.util.find_spec("fairseq") is None:
         logging.getLogger(__name__).warning(NEEDS_FAIRSEQ)
     else:
-        _register()
+        register()
