@@ -15,9 +15,11 @@ from rdrop_fairseq.loss.rows import Chunk, RowKernel
 # enough for the matrix products; on a GPU it should be tall enough to fill the device.
 CHUNK_BYTES = {"cpu": 32 << 20, "cuda": 512 << 20}
 SMALLEST_CHUNK = 64
-# In half precision a gradient chunk is scaled so that its largest entry is this, and unscaled after the product: an
-# entry 4e-6 of the largest is still a normal fp16 number, and sums over rows stay far below the largest one (65504).
+# In half precision a gradient chunk is scaled so that its largest entry is HALF_TOP, and unscaled after the product: an
+# entry 4e-6 of the largest is still a normal fp16 number. It is less where a sum over all rows could come near the
+# largest fp16 number (65504): with few classes a chunk has many rows, and frequent references add up.
 HALF_TOP = 16.0
+HALF_SUM = 32768.0
 
 
 def chunk_rows(positions: int, views: int, classes: int, device: str) -> int:
@@ -199,7 +201,9 @@ class _LinearSweep:
         if grad_bias is not None:
             grad_bias.add_((grad.sum(1) * s.squeeze(-1)).sum(0))
         if self.operand != self.dtype:
-            lift = HALF_TOP / grad.abs().amax().clamp_min(torch.finfo(self.dtype).tiny)
+            tiny = torch.finfo(self.dtype).tiny
+            top = (HALF_SUM / (rows * x.abs().amax().to(self.dtype)).clamp_min(tiny)).clamp_max(HALF_TOP)
+            lift = top / grad.abs().amax().clamp_min(tiny)
             grad = grad.mul_(lift).to(self.operand)
             s = s / lift
         if grad_x is not None:

@@ -135,16 +135,18 @@ class RowKernel:
         u = self.scratch("u", z.shape, z.device, z.dtype)
         offset = torch.zeros_like(lse)  # m x r: what sum_j w_ij (lse_i - lse_j) takes away from <p_i, U_i>
         js = self.weights.js / m
-        log_mean = self._log_mean(z, lse) if js else None
+        if js:  # <p, z - lM> would carry lse through a sum over V, which costs digits: z becomes lp
+            z.sub_(lse.unsqueeze(-1))
+            lse = torch.zeros_like(lse)
+            log_mean = torch.logsumexp(z, dim=0) - math.log(m)  # from logs, since p itself may have underflowed
         for i in range(m):
             u[i].zero_()
             for j in range(m):
                 if kl[i][j]:
                     u[i].add_(z[i] - z[j], alpha=kl[i][j])
                     offset[i] += kl[i][j] * (lse[i] - lse[j])
-            if log_mean is not None:
+            if js:
                 u[i].add_(z[i] - log_mean, alpha=js)
-                offset[i] += js * lse[i]
         k = row_dot(p.view(-1, p.size(-1)), u.view(-1, u.size(-1))).view_as(lse)  # m x r
         divergence = (k - offset).sum()
         if not want_grad:
@@ -157,11 +159,8 @@ class RowKernel:
                     u[i].sub_(p[j], alpha=kl[j][i])
         return divergence, u, [1.0] * m
 
-    def _log_mean(self, z: Tensor, lse: Tensor) -> Tensor:
-        """log of the mean distribution: [r, V]; from logits, since p itself may have underflowed."""
-        return torch.logsumexp(z - lse.unsqueeze(-1), dim=0) - math.log(z.size(0))
-
 
 def row_dot(a: Tensor, b: Tensor) -> Tensor:
     """<a_r, b_r> for each row of two [r, V] tensors: [r]; a batched product, so that no V-wide result is written."""
-    return torch.bmm(a.unsqueeze(1), b.unsqueeze(2)).view(-1)
+    with torch.autocast(a.device.type, enabled=False):  # it would round both to half precision
+        return torch.bmm(a.unsqueeze(1), b.unsqueeze(2)).view(-1)
