@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# Put both directions of a prepared corpus into one data directory, for Bi-SimCut: prepare_bisimcut.sh [DIR]
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+need_python fairseq
+rdrop prepare bisimcut --data "$ROOT/data" "$@"
