@@ -32,7 +32,7 @@ def languages_of(data: Path) -> tuple[str, str]:
         found = BINARIZED.fullmatch(path.name)
         if found:
             return found[1], found[2]
-    raise UserError(f"{data} is no binarized data directory: give the folder of a prepared corpus, which has it in bin/")
+    raise UserError(f"{data} is no binarized data directory: give the folder of a prepared corpus, with bin/ in it")
 
 
 def text_folder(directory: Path, languages: tuple[str, str]) -> Path:

@@ -109,7 +109,8 @@ def choose_save_dir(
         return Path(args.save_dir)
     if any(word.partition("=")[0] == "--save-dir" for word in extra):
         return Path(seen.save_dir)
-    name = experiment.name if args.seed is None else f"{experiment.name}.seed{args.seed}"
+    seeded = any(word.partition("=")[0] == "--seed" for word in extra)
+    name = f"{experiment.name}.seed{seen.seed}" if seeded else experiment.name
     return Path(shown_path(args.root / "outputs" / name))
 
 

@@ -118,9 +118,9 @@ def test_several_machines(plan) -> None:
 
 def test_seeds_and_save_directories(plan, tmp_path: Path) -> None:
     assert value(plan(), "--save-dir") == "outputs/iwslt14_de_en_rdrop"
-    job = plan("--seed 3")
-    assert value(job, "--seed") == "3"
-    assert value(job, "--save-dir") == "outputs/iwslt14_de_en_rdrop.seed3"
+    for job in (plan("--seed 3"), plan(extra=("--seed", "3"))):
+        assert value(job, "--seed") == "3"
+        assert value(job, "--save-dir") == "outputs/iwslt14_de_en_rdrop.seed3"
     for job in (plan(f"--save-dir {tmp_path}"), plan(extra=("--save-dir", str(tmp_path)))):
         assert value(job, "--save-dir") == str(tmp_path)
         assert job.log == tmp_path / "train.log"

@@ -92,6 +92,12 @@ def test_a_wrong_extra_option_is_named_with_the_nearest(tmp_path: Path) -> None:
         checked(tmp_path, extra=("--max-updates", "4"))
 
 
+def test_bf16_asks_for_no_tpu(tmp_path: Path) -> None:
+    """fairseq's parser sets tpu beside bf16, and its trainer then looks for torch_xla."""
+    _, seen = checked(tmp_path, extra=("--bf16",))
+    assert (seen.bf16, seen.tpu) == (True, False)
+
+
 def test_options_of_another_criterion_come_with_it(tmp_path: Path) -> None:
     """`-- --criterion X` brings X's options along, as in fairseq-train."""
     alpha = ("--criterion", "label_smoothed_cross_entropy_with_rdrop", "--rdrop-alpha", "5")
