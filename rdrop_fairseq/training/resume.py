@@ -1,0 +1,64 @@
+"""Going on with a training that was killed: which checkpoint is whole, and is it still running?
+
+fairseq writes a checkpoint under a temporary name and renames it, but then copies it to checkpoint_last.pt in place. A
+kill during that copy leaves half a file, which a resumed training would die on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import time
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from rdrop_fairseq.errors import UserError
+
+PATIENCE = 15.0  # seconds; a data loader's process notices within 5 that its training was killed
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint is all there: torch.save's zip archive with its table at the end and every sum right."""
+    try:
+        with zipfile.ZipFile(checkpoint) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError):
+        return False
+
+
+def newest_whole(save_dir: Path) -> Path | None:
+    """The checkpoint that was written last and is whole; None if there is none."""
+    written = [(path.stat().st_mtime_ns, path) for path in save_dir.glob("checkpoint*.pt")]
+    return next((path for _, path in sorted(written, reverse=True) if is_whole(path)), None)
+
+
+@contextlib.contextmanager
+def only_one(path: Path) -> Iterator[IO[str]]:
+    """Holds the lock file `path`, which to give on to a child process (pass_fds) makes it last as long as that one.
+
+    Raises UserError if another process has it: one that is in use, or a child that outlived its parent.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+", encoding="utf-8") as lock:
+        if not _locked(lock):
+            lock.seek(0)
+            who = lock.read().strip() or "unknown"
+            raise UserError(
+                f"{path.parent}: a training is still running there (process {who}); wait for it, or end it: kill {who}"
+            )
+        yield lock
+
+
+def _locked(lock: IO[str]) -> bool:
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.1)
