@@ -216,4 +216,4 @@ def main(argv: Sequence[str], prog: str) -> None:
     release = release_of(args.source, args.target)
     directory = args.output or args.data / f"iwslt{release.year % 100}.{release.pair}"
     whole = prepare(release, directory, args.data / "downloads", args.bpe_operations, args.workers)
-    stages.report(whole, directory, args.source, args.target)
+    stages.report(whole, directory)

@@ -132,9 +132,8 @@ def add_options(parser: argparse.ArgumentParser, output: str, operations: int) -
     parser.add_argument("--workers", type=int, default=workers, metavar="N", help="processes (default: all cores)")
 
 
-def report(whole: Mapping[str, Any], directory: Path, source: str, target: str) -> None:
-    """What was made, for the person who waited for it."""
+def report(whole: Mapping[str, Any], directory: Path) -> None:
+    """What was made, for the person who waited for it; on stdout the data directory, for a script."""
     counts = ", ".join(f"{split} {count:,}" for split, count in whole["sentence_pairs"].items())
-    print(f"{whole['name']}: {counts} sentence pairs", file=sys.stderr)
-    print(f"what was done: {directory / 'manifest.json'}", file=sys.stderr)
-    print(f"data to train {source}-{target}: {directory / 'bin'}", file=sys.stderr)
+    print(f"{whole['name']}: {counts} sentence pairs; all about it in {directory / 'manifest.json'}", file=sys.stderr)
+    print(directory / "bin")

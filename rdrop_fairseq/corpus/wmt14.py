@@ -270,4 +270,4 @@ def main(argv: Sequence[str], prog: str) -> None:
     directory = args.output or args.data / f"wmt14.en-{args.target}"
     choices = Choices(args.valid, args.news_commentary, args.bpe_operations)
     whole = Wmt14(RECIPES[args.target], choices, directory, args.data / "downloads", args.workers).run()
-    stages.report(whole, directory, "en", args.target)
+    stages.report(whole, directory)
