@@ -28,16 +28,10 @@ def check(path: Path, model: nn.Module, dictionary: Any) -> None:
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path} to start from: fetch and unpack it, or leave the option out")
     state = checkpoints.load(path)["model"]
-    if EMBEDDING not in state:
-        raise UserError(f"{path} has no {EMBEDDING}: it is no encoder-decoder checkpoint")
-    rows, width = state[EMBEDDING].shape
+    check_dictionary(path, state, dictionary)
     own = model.state_dict()
+    width = state[EMBEDDING].shape[1]
     _same(path, "embedding width", width, own[EMBEDDING].shape[1], "choose the --arch that it was trained with")
-    if rows != len(dictionary) and (rows != len(dictionary) + 1 or "<mask>" in dictionary):
-        raise UserError(
-            f"{path} has {rows} embeddings and the dictionary of the data has {len(dictionary)} entries "
-            f"({rows - 1}, or {rows} with <mask>, would fit): binarize the data with the dict.txt that belongs to it"
-        )
     for side, layers in _layers(own).items():
         hint = "choose the --arch that it was trained with"
         _same(path, f"number of {side} layers", _layers(state).get(side, 0), layers, hint)
@@ -45,6 +39,18 @@ def check(path: Path, model: nn.Module, dictionary: Any) -> None:
         if name in state and name in own:
             hint = "set --max-source-positions and --max-target-positions to what it was trained with"
             _same(path, f"size of {name}", len(state[name]), len(own[name]), hint)
+
+
+def check_dictionary(path: Path, state: Mapping[str, Tensor], dictionary: Any) -> None:
+    """UserError if the checkpoint's weights have not as many embeddings as the dictionary has entries (see `check`)."""
+    if EMBEDDING not in state:
+        raise UserError(f"{path} has no {EMBEDDING}: it is no encoder-decoder checkpoint")
+    rows = len(state[EMBEDDING])
+    if rows != len(dictionary) and (rows != len(dictionary) + 1 or "<mask>" in dictionary):
+        raise UserError(
+            f"{path} has {rows} embeddings and the dictionary of the data has {len(dictionary)} entries "
+            f"({rows - 1}, or {rows} with <mask>, would fit): binarize the data with the dict.txt that belongs to it"
+        )
 
 
 def _same(path: Path, what: str, found: int, expected: int, hint: str) -> None:

@@ -65,7 +65,7 @@ def publish(model: torch.nn.Module, path: Path, mask: bool = True, legacy: bool 
             state[name] = torch.cat([state[name], state[name][:1] * 0 + 7])
     history = {"criterion_name": "CrossEntropyCriterion", "optimizer_name": "FairseqAdam", "num_updates": 500000}
     whole = {
-        "args": Namespace(arch="bart_base", task="denoising", data="/elsewhere", max_tokens=2048),
+        "args": Namespace(arch="bart_base", task="denoising", data="/elsewhere", max_tokens=2048, **_sizes()),
         "model": state,
         "optimizer_history": [{**history, "lr_scheduler_state": {"best": None}}],
         "extra_state": {"epoch": 3, "val_loss": 1.5},
@@ -73,6 +73,11 @@ def publish(model: torch.nn.Module, path: Path, mask: bool = True, legacy: bool 
     }
     torch.save(whole, path, _use_new_zipfile_serialization=not legacy)
     return path
+
+
+def _sizes() -> dict[str, Any]:
+    names = [name for name in OPTIONS if name.startswith(("encoder-", "decoder-", "max-source", "max-target"))]
+    return {name.replace("-", "_"): int(OPTIONS[name]) for name in names}
 
 
 def write_split(data: Path, split: str, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> None:
