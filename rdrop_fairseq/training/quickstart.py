@@ -34,8 +34,7 @@ SYSTEMS = {"rdrop": "quickstart_rdrop", "baseline": "quickstart_baseline"}
 MESSAGES = "en"
 SAMPLES = 5
 SAMPLE_WORDS = range(7, 16)  # long enough to say something, short enough for one line
-# fairseq leaves out the last batch if its size is no multiple of this.
-GENERATION = ("--required-batch-size-multiple", "1", "--max-tokens", "4000", "--max-len-a", "1.2", "--max-len-b", "10")
+GENERATION = ("--max-tokens", "4000", "--max-len-a", "1.2", "--max-len-b", "10")
 WALL = re.compile(r"\bwall[= ](\d+)")
 
 
