@@ -9,8 +9,8 @@ it stands. The line matters in these places only, and each is seen to here:
   the other side, and the line has none.
 - two apostrophes with one space between them: a match uses up the space, and the second finds none.
 
-Lines of the last two kinds (0 to 2 % of a corpus) go through `rules`; and what a word becomes is worked out by the same
-rules, on a line that has only this word and a neighbour.
+Lines of the last two kinds (0 to 3 % of message catalogs) go through `rules`; and what a word becomes is worked out by
+the same rules, on a line that has only this word and a neighbour.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from typing import Callable
 from rdrop_fairseq.corpus.moses import rules
 from rdrop_fairseq.corpus.moses.characters import ALNUM, BLANK
 
-# Words remembered per memory: 2**17 entries of about 200 bytes are 26 MB. On Zipfian text about 3 words in 100 are not
-# found; forgetting all and starting again is as good as a costlier policy.
+# Words remembered per memory: about 200 bytes each, so at most 26 MB. When it is full all is forgotten, since what is
+# frequent comes back first; a policy that keeps it would cost more on every word than it saves.
 REMEMBERED = 1 << 17
 # Longer ones (URLs, base64) do not come again, and would make the memory's size unforeseeable.
 LONGEST = 64
