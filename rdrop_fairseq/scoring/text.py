@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from rdrop_fairseq.corpus import files
+from rdrop_fairseq.corpus.moses import Detokenizer
 from rdrop_fairseq.errors import UserError
 
 _SEGMENT = re.compile(r"<seg\b[^>]*>(.*)</seg>")
@@ -51,7 +52,5 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
 
 def detokenize(lines: Iterable[str], language: str) -> list[str]:
     """Moses-tokenized lines as people write them."""
-    from sacremoses import MosesDetokenizer
-
-    detokenizer = MosesDetokenizer(lang=language)
-    return [detokenizer.detokenize(line.split()) for line in lines]
+    detokenizer = Detokenizer(language)
+    return [detokenizer(line) for line in lines]
