@@ -16,7 +16,7 @@ from rdrop_fairseq.errors import UserError
 
 TOLERANCE = 0.01
 # The import name `fairseq` comes from one of several distributions (setup.py says which where).
-TOOLS = ("rdrop-fairseq", "sacremoses", "subword-nmt", "fairseq", "ve-fairseq", "fairseq-fixed")
+TOOLS = ("rdrop-fairseq", "sacremoses", "subword-nmt", "tiktoken", "fairseq", "ve-fairseq", "fairseq-fixed")
 
 
 def versions(*tools: str) -> dict[str, str]:

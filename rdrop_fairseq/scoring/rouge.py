@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
@@ -166,7 +167,7 @@ def main(argv: list[str], prog: str) -> int | None:
     parser.add_argument("--json", type=Path, help="where the numbers go (default: HYP.rouge.json)")
     parser.add_argument("--samples", type=int, default=1000, metavar="N", help="bootstrap samples")
     parser.add_argument("--seed", type=int, default=12345, help="of the bootstrap")
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes")
     args = parser.parse_args(argv)
     if args.samples < 1 or args.workers < 1:
         raise UserError("--samples and --workers must be at least 1")
