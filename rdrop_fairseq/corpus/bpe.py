@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from subword_nmt.apply_bpe import BPE
@@ -33,6 +34,16 @@ def learn(inputs: Sequence[Path], codes: Path, operations: int, workers: int = 1
     Returns {"words": running words, "types": different words, "operations": merges learned}, the last one being
     smaller than asked for when no pair of symbols occurs twice any more. Raises UserError for text without a pair.
     """
+    # In a process of its own: the vocabulary and the statistics of pairs (about 1 kB per type) end with it, and are not
+    # inherited by every worker of the steps to come.
+    with ProcessPoolExecutor(1) as pool:
+        try:
+            return pool.submit(_learn, inputs, codes, operations, workers).result()
+        except BrokenProcessPool as error:
+            raise UserError("learning BPE was killed, perhaps for memory: it needs about 1 kB per type") from error
+
+
+def _learn(inputs: Sequence[Path], codes: Path, operations: int, workers: int) -> dict[str, int]:
     vocabulary = count_words(inputs, workers)
     if all(len(word) < 2 for word in vocabulary):
         raise UserError(f"{', '.join(map(str, inputs))}: no word of two characters to learn BPE from")
