@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
 import tarfile
 from collections import Counter
@@ -12,6 +13,10 @@ from typing import Callable
 
 import pytest
 import regex
+
+# Tiny tensors gain nothing from threads, and on a busy machine waiting for one another costs them tenfold. Set before
+# torch is imported; processes that tests start inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 NAMES = ("Ann", "Bob", "Cleo", "Dan", "Eve", "Finn")
 PLACES = ("Rome", "Oslo", "Lima", "Kyoto", "Accra")
@@ -96,3 +101,11 @@ def gpt2_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     padding = [f"madeupword{n:04} 0" for n in range(-(len(ids) + 4) % 8)]
     (folder / "dict.txt").write_text("\n".join(entries + padding) + "\n", encoding="utf-8")
     return folder
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Binarized xx-yy data in which the target is a copy of the source; see tests/support/tiny_fairseq.py."""
+    from tiny_fairseq import write_corpus
+
+    return write_corpus(tmp_path_factory.mktemp("tiny corpus"))

@@ -96,7 +96,7 @@ class MultiViewCriterion(LabelSmoothedCrossEntropyCriterion):
         impl = self._impl(target.device)
         output = self._run(model, sample, weights.views, plan)
         if not target.ne(self.padding_idx).any():  # --ignore-prefix-size left nothing of these short sentences
-            loss = nll = kl = output.float().sum() * 0.0
+            loss = nll = kl = _zero(output, plan.projection)
         else:
             kwargs: dict[str, Any] = {"weights": weights, "label_smoothing": self.eps, "impl": impl}
             kwargs["ignore_index"] = self.padding_idx
@@ -185,3 +185,9 @@ class MultiViewCriterion(LabelSmoothedCrossEntropyCriterion):
         """fairseq's quantities and ours (metrics.py), summed over workers."""
         super().reduce_metrics(logging_outputs)
         log_divergence(logging_outputs)
+
+
+def _zero(output: Tensor, projection: Optional[nn.Linear]) -> Tensor:
+    """0 with a gradient of 0 for every parameter: distributed workers wait for the gradient of each."""
+    tensors = [output, *(projection.parameters() if projection is not None else ())]
+    return torch.stack([tensor.float().sum() * 0.0 for tensor in tensors]).sum()
