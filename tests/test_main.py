@@ -1,0 +1,49 @@
+"""`python -m rdrop_fairseq`: every command it lists exists, and what is not a command is told."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+from rdrop_fairseq import __main__ as cli
+from rdrop_fairseq.errors import UserError
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_has_its_module(name):
+    main = importlib.import_module(cli.COMMANDS[name][0]).main
+    assert list(inspect.signature(main).parameters)[:2] == ["argv", "prog"]
+
+
+def test_unknown_command_lists_the_known_ones(capsys):
+    assert cli.main(["prepare", "nothing"]) == 2
+    printed = capsys.readouterr().err
+    assert "unknown command: prepare nothing" in printed
+    assert "prepare demo" in printed
+
+
+def test_bad_input_is_one_line_and_status_1(monkeypatch, capsys):
+    def fail(argv, prog):
+        raise UserError("no file a.txt: name one that exists")
+
+    monkeypatch.setattr(importlib.import_module("rdrop_fairseq.corpus.filters"), "main", fail)
+    assert cli.main(["tokenize"]) == 1
+    assert capsys.readouterr().err == "error: no file a.txt: name one that exists\n"
+
+
+def test_text_filters_import_neither_torch_nor_fairseq():
+    code = "import sys; sys.argv[0] = '-m'; import rdrop_fairseq.corpus.filters as f; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    filter_process = subprocess.run(
+        f"yes 'one line' | head -200000 | {sys.executable} -m rdrop_fairseq lower | head -1; echo ${{PIPESTATUS[2]}}",
+        shell=True, executable="/bin/bash", capture_output=True, text=True,
+    )  # fmt: skip
+    assert filter_process.stdout == "one line\n141\n"
+    assert "Traceback" not in filter_process.stderr
