@@ -7,6 +7,10 @@
    which file is refused or broken and what can be done; there is no hook for that.
 4. fairseq-train takes --bf16 for a request to train on a TPU, from the days when nothing else had it, and fails without
    torch_xla. Its one parsing function is wrapped to leave the TPU out where there is none.
+5. With several processes rank 0 loads a checkpoint and sends it to the others, which unpickle it with torch.load:
+   refused for the reason of 1, as it holds fairseq's placeholders and OmegaConf's types, so that no such training could
+   go on from a checkpoint. What rank 0 sends has been through its own weights-only loading, so that one function is
+   let through.
 """
 
 from __future__ import annotations
@@ -93,9 +97,29 @@ def bf16_without_tpu(parse: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+def trusting_own_ranks(broadcast: Callable[..., Any]) -> Callable[..., Any]:
+    """fairseq's broadcast_object, inside of which torch.load takes any type."""
+
+    @functools.wraps(broadcast)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        names = (TRUST, "TORCH_FORCE_WEIGHTS_ONLY_LOAD")
+        before = {name: os.environ.pop(name, None) for name in names}
+        os.environ[TRUST] = "1"
+        try:
+            return broadcast(*args, **kwargs)
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name, None)
+                if value is not None:
+                    os.environ[name] = value
+
+    return wrapped
+
+
 def apply() -> None:
-    """Register the types, wrap fairseq's loader and parser; needs fairseq. Doing it twice changes nothing."""
+    """Register the types, wrap fairseq's functions; needs fairseq. Doing it twice changes nothing."""
     from fairseq import checkpoint_utils, options
+    from fairseq.distributed import utils as distributed_utils
 
     allow_fairseq_checkpoints()
     if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 6) and os.environ.get(TRUST) != "1":
@@ -104,3 +128,5 @@ def apply() -> None:
         checkpoint_utils.load_checkpoint_to_cpu = load_checkpoint_safely(checkpoint_utils.load_checkpoint_to_cpu)
     if not hasattr(options.parse_args_and_arch, "__wrapped__"):
         options.parse_args_and_arch = bf16_without_tpu(options.parse_args_and_arch)
+    if not hasattr(distributed_utils.broadcast_object, "__wrapped__"):
+        distributed_utils.broadcast_object = trusting_own_ranks(distributed_utils.broadcast_object)
