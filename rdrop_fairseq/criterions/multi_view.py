@@ -2,6 +2,7 @@
 
 # No postponed annotations here: fairseq builds its options from the types of the fields, not from their names.
 import logging
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
@@ -53,7 +54,7 @@ class Plan:
     forward: str
 
 
-class MultiViewCriterion(LabelSmoothedCrossEntropyCriterion):
+class MultiViewCriterion(LabelSmoothedCrossEntropyCriterion, ABC):
     """Base of the criterions here. In eval mode it is fairseq's label-smoothed cross entropy, one pass, to the bit."""
 
     def __init__(
@@ -74,9 +75,9 @@ class MultiViewCriterion(LabelSmoothedCrossEntropyCriterion):
         self.cutoff, self.rates = cutoff, rates
         self._plan: Optional[Plan] = None
 
+    @abstractmethod
     def view_weights(self) -> ViewWeights:
         """The objective of this update."""
-        raise NotImplementedError
 
     def forward(
         self, model: nn.Module, sample: dict[str, Any], reduce: bool = True
@@ -170,6 +171,7 @@ class MultiViewCriterion(LabelSmoothedCrossEntropyCriterion):
             log["n_correct"], log["total"] = self._accuracy(output.detach(), target, plan, weights.views)
         return sample_size, log
 
+    @torch.no_grad()
     def _accuracy(self, output: Tensor, target: Tensor, plan: Plan, views: int) -> tuple[int, int]:
         """(correct, counted) predictions of all views."""
         counted = target.ne(self.padding_idx)
