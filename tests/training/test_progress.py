@@ -24,7 +24,7 @@ def test_time_left_counts_rdrop_updates_at_their_price(clock: list[float], capsy
     with progress.Progress("x", total=100, start=60) as shown:
         shown.line(log_line(10))
         clock[0] = 50.0
-        shown.line(log_line(60, " nll_loss=7.1, kl=0.5,"))  # 50 updates in 50 s, 40 left at twice the price: 80 s
+        shown.line(log_line(60, " nll_loss=7.1, rdrop_kl=0.5,"))  # 50 updates in 50 s, 40 left at twice the price: 80 s
         clock[0] = 90.0
         shown.line(log_line(80))  # 20 more in 40 s: 90 units in 90 s, 40 left
         clock[0] = 91.0
@@ -35,7 +35,7 @@ def test_time_left_counts_rdrop_updates_at_their_price(clock: list[float], capsy
     assert [line.strip() for line in capsys.readouterr().err.splitlines()] == [
         "x: starting",
         "x: update 10/100",
-        "x: update 60/100, nll_loss 7.1, kl 0.5, about 1:20 left",
+        "x: update 60/100, nll_loss 7.1, rdrop_kl 0.5, about 1:20 left",
         "x: update 80/100, about 0:40 left",
         "x: update 100/100, about 0:00 left",
     ]
