@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make the WMT14 English-French data (36 million pairs: 60 GB of disk, hours): prepare_wmt14_en_fr.sh [options]
+# Make the WMT14 English-French data (36 million pairs: hours, tens of gigabytes): prepare_wmt14_en_fr.sh [options]
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 need_python fairseq
