@@ -114,7 +114,7 @@ def test_links_inside_become_copies(tmp_path):
 
 
 def test_a_link_to_nothing_is_refused(tmp_path):
-    with pytest.raises(UserError, match="x/soft is a link to x/nothing, which is no file"):
+    with pytest.raises(UserError, match=r"x/soft is a link to x/nothing, which"):
         archives.unpack(tar_of(tmp_path / "a.tgz", [special("x/soft", tarfile.SYMTYPE, "nothing")]), tmp_path / "out")
 
 
@@ -157,6 +157,6 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(archives.shutil, "copyfileobj", full)
     archive = tar_of(tmp_path / "a.tgz", FILES.items())
-    with pytest.raises(UserError, match="^the disk is full"):
+    with pytest.raises(UserError, match=r"^the disk is full"):
         archives.unpack(archive, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["a.tgz"]

@@ -21,9 +21,14 @@ def test_an_atomic_file_appears_when_the_block_ends(tmp_path):
 def test_an_error_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.txt"
     path.write_bytes(b"old")
-    with pytest.raises(KeyboardInterrupt), files.atomic(path) as file:
-        file.write(b"new")
-        raise KeyboardInterrupt
+
+    def interrupted():
+        with files.atomic(path) as file:
+            file.write(b"new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
