@@ -24,7 +24,8 @@ def _repeat(value: Any, sentences: int, views: int) -> Any:
     if isinstance(value, dict):
         return {key: _repeat(item, sentences, views) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(_repeat(item, sentences, views) for item in value)
+        items = [_repeat(item, sentences, views) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)  # a NamedTuple wants them apart
     return value
 
 

@@ -26,7 +26,7 @@ def test_equals_fairseqs_rdrop_for_ten_updates(corpus, even_corpus, model):
         assert mine["loss"] == pytest.approx(other["loss"], rel=1e-4)
         assert mine["gnorm"] == pytest.approx(other["gnorm"], rel=1e-4)
         assert mine["nll_loss"] == pytest.approx(other["nll_loss"] / 2, rel=1e-4)
-        assert mine["rdrop_kl"] == pytest.approx(other["rdrop_kl_loss"], rel=1e-3)
+        assert mine["rdrop_kl"] == pytest.approx(other["rdrop_kl_loss"], rel=1e-3, abs=1e-6)
     assert ours[-1]["loss"] < ours[0]["loss"]
 
 
