@@ -14,6 +14,7 @@ OTHERS = {
     "text": "rdrop_fairseq.benchmark.text",
     "memory": "rdrop_fairseq.benchmark.memory",
     "objectives": "rdrop_fairseq.benchmark.objectives",
+    "variants": "rdrop_fairseq.benchmark.variants",
 }
 
 

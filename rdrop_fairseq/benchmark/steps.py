@@ -9,6 +9,7 @@ import argparse
 import json
 import random
 import sys
+from collections.abc import Sequence
 from typing import Any, Callable, Optional
 
 import torch
@@ -30,7 +31,18 @@ PASSES, PRODUCTS, LIMIT = "two passes through the model", "three matrix products
 class Trainee:
     """A model with one criterion, its optimizer and a batch: `step` is what fairseq-train does in one update."""
 
-    def __init__(self, name: str, layers: int, width: int, ffn: int, classes: int, tokens: int, device: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        layers: int,
+        width: int,
+        ffn: int,
+        classes: int,
+        tokens: int,
+        device: str,
+        extra: Sequence[str] = (),
+    ) -> None:
+        """`extra`: options of fairseq-train that override these."""
         from fairseq import options, tasks
         from fairseq.data import Dictionary
         from fairseq.dataclass.utils import convert_namespace_to_omegaconf
@@ -45,7 +57,7 @@ class Trainee:
         for side in ("encoder", "decoder"):
             args += [f"--{side}-layers", str(layers), f"--{side}-embed-dim", str(width)]
             args += [f"--{side}-ffn-embed-dim", str(ffn), f"--{side}-attention-heads", "4"]
-        parsed = options.parse_args_and_arch(options.get_training_parser(), args)
+        parsed = options.parse_args_and_arch(options.get_training_parser(), [*args, *extra])
         cfg = convert_namespace_to_omegaconf(parsed)
         words = Dictionary()
         for i in range(classes - len(words)):
@@ -113,7 +125,7 @@ def _to(value: Any, device: str) -> Any:
 def measure(shape: dict[str, int], threads: int, turns: int, device: str) -> list[dict[str, Cell]]:
     """One row per contestant: words per second, time and peak memory beside plain training and fairseq's R-Drop."""
     torch.set_num_threads(threads)
-    trainees = {name: Trainee(name, **shape, device=device) for name in CRITERIONS}
+    trainees = {name: Trainee(name, **shape, device=device, extra=()) for name in CRITERIONS}
     work: dict[str, Callable[[], object]] = {name: trainee.step for name, trainee in trainees.items()}
     work[PASSES], work[PRODUCTS] = trainees[OURS].two_passes, trainees[OURS].products
     seconds = rounds(work, turns, "training steps")

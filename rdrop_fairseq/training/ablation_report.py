@@ -1,0 +1,152 @@
+"""What an ablation found: a table with significance, one plot per axis, learning curves over updates and seconds."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from rdrop_fairseq.corpus import files
+from rdrop_fairseq.scoring import conventions, results
+from rdrop_fairseq.scoring.significance import Comparison, compare
+from rdrop_fairseq.training.curves import Point, read_curve
+from rdrop_fairseq.training.grid import System
+from rdrop_fairseq.training.trial import Trial
+
+BREVITY = re.compile(r"BP ?= ?([\d.]+)")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One system: its score per seed under one convention, and the comparison with the baseline (None for itself)."""
+
+    system: System
+    scores: list[float]
+    brevity: Optional[float]
+    updates: int
+    cpu_seconds: float
+    comparison: Optional[Comparison]
+
+    @property
+    def mean(self) -> float:
+        """Of the seeds."""
+        return statistics.mean(self.scores)
+
+    @property
+    def deviation(self) -> Optional[float]:
+        """Standard deviation over seeds, None for one."""
+        return statistics.stdev(self.scores) if len(self.scores) > 1 else None
+
+
+def make_rows(systems: Sequence[System], trials: Mapping[str, Sequence[Trial]], convention: str) -> list[Row]:
+    """One row per system all of whose trials are finished, the first being the baseline."""
+    done = [system for system in systems if all(trial.finished for trial in trials[system.name])]
+    texts = {system.name: [results.read(trial.test) for trial in trials[system.name]] for system in done}
+    rows = []
+    for system in done:
+        records = [trial.record() for trial in trials[system.name]]
+        scored = [_scored(trial, convention) for trial in trials[system.name]]
+        brevity = [float(found[1]) for found in (BREVITY.search(each["line"]) for each in scored) if found]
+        comparison = None
+        if system is not systems[0] and systems[0].name in texts:
+            comparison = _compare(convention, texts[systems[0].name], texts[system.name])
+        curves = [read_curve(trial.log) for trial in trials[system.name]]
+        rows.append(
+            Row(
+                system,
+                [each["score"] for each in scored],
+                statistics.mean(brevity) if brevity else None,
+                round(statistics.mean(curve[-1].updates if curve else 0 for curve in curves)),
+                statistics.mean(record["cpu_seconds"] for record in records),
+                comparison,
+            )
+        )
+    return rows
+
+
+def _scored(trial: Trial, convention: str) -> dict[str, Any]:
+    content = json.loads((trial.test / results.SCORES).read_text(encoding="utf-8"))
+    return next(score for score in content["scores"] if score["convention"] == convention)
+
+
+def _compare(convention: str, baseline: Sequence[results.Texts], system: Sequence[results.Texts]) -> Comparison:
+    first = baseline[0]
+    scorer = conventions.scorer(convention, first.language, first.lowercases(convention))
+    theirs, ours = ([text.pair(convention)[0] for text in texts] for texts in (baseline, system))
+    return compare(convention, conventions.TITLES[convention], scorer, theirs, ours, first.pair(convention)[1])
+
+
+def table(rows: Sequence[Row], convention: str) -> list[list[str]]:
+    """Head and lines, as text."""
+    head = [conventions.TITLES[convention], "mean", "s.d.", "difference", "95 % interval", "p (bootstrap)"]
+    lines = [[*head, "brevity", "updates", "CPU minutes"]]
+    for row in rows:
+        deviation = "" if row.deviation is None else f"{row.deviation:.2f}"
+        line = [row.system.name, f"{row.mean:.2f}", deviation, "", "", ""]
+        if row.comparison is not None:
+            low, high = row.comparison.difference_interval
+            line[3:] = [f"{row.comparison.difference:+.2f}", f"{low:+.2f} to {high:+.2f}"]
+            line.append(f"{row.comparison.p_bootstrap:.4f}")
+        brevity = "" if row.brevity is None else f"{row.brevity:.3f}"
+        lines.append([*line, brevity, str(row.updates), f"{row.cpu_seconds / 60:.1f}"])
+    return lines
+
+
+def markdown(lines: Sequence[Sequence[str]]) -> str:
+    """The table as Markdown."""
+    return "\n".join(f"| {' | '.join(line)} |" for line in [lines[0], ["---"] * len(lines[0]), *lines[1:]])
+
+
+def write_table(rows: Sequence[Row], convention: str, seeds: int, out: Path) -> str:
+    """table.md and table.csv in `out`; returns the former."""
+    lines = table(rows, convention)
+    seeds_told = f"{seeds} seeds" if seeds > 1 else "1 seed"
+    text = f"{markdown(lines)}\n\n{seeds_told}; differences from the baseline by paired bootstrap over sentences."
+    with files.atomic(out / "table.md", "w") as file:
+        file.write(text + "\n")
+    with files.atomic(out / "table.csv", "w") as file:
+        csv.writer(file, lineterminator="\n").writerows(lines)
+    return text
+
+
+def write_curves(trials: Mapping[str, Sequence[Trial]], out: Path) -> dict[str, list[list[Point]]]:
+    """curves.csv in `out`, of finished and unfinished trials; returns the curves by system, one per seed."""
+    curves: dict[str, list[list[Point]]] = {}
+    rows: list[list[object]] = [["system", "seed", "updates", "seconds", "metric", "value"]]
+    for name, group in trials.items():
+        curves[name] = [read_curve(trial.log) for trial in group if trial.log.is_file()]
+        for trial in group:
+            for point in read_curve(trial.log) if trial.log.is_file() else []:
+                for metric, value in point.metrics.items():
+                    rows.append([name, trial.seed, point.updates, point.seconds, metric, value])
+    with files.atomic(out / "curves.csv", "w") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+    return curves
+
+
+def plots(
+    rows: Sequence[Row],
+    axes: Sequence[tuple[str, Sequence[str]]],
+    curves: Mapping[str, Sequence[Sequence[Point]]],
+    convention: str,
+    out: Path,
+) -> list[Path]:
+    """One picture per axis and two of learning curves; none, and a word on stderr, without matplotlib."""
+    try:
+        from rdrop_fairseq.training import ablation_plots
+    except ImportError:
+        print("no plots: pip install 'rdrop-fairseq[plots]'", file=sys.stderr)
+        return []
+    written = [
+        ablation_plots.axis_plot(rows, axis, values, conventions.TITLES[convention], out / f"axis-{axis}.png")
+        for axis, values in axes
+    ]
+    for horizontal in ("updates", "seconds"):
+        written.append(ablation_plots.curve_plot(curves, horizontal, out / f"curves-{horizontal}.png"))
+    return [path for path in written if path is not None]

@@ -1,0 +1,72 @@
+"""The systems of an ablation: a baseline, and R-Drop with options that vary one at a time or all together."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Optional
+
+# Short names of what the R-Drop paper varies; any other name is that of an option of fairseq-train.
+AXES = {
+    "alpha": "--rdrop-alpha",
+    "passes": "--rdrop-passes",
+    "every": "--rdrop-every",
+    "start": "--rdrop-start-updates",
+    "warmup": "--rdrop-warmup-updates",
+    "rates": "--rdrop-dropout-rates",
+    "cutoff": "--rdrop-cutoff",
+    "cutoff-rate": "--rdrop-cutoff-rate",
+    "cutoff-views": "--rdrop-cutoff-views",
+    "forward": "--rdrop-forward",
+}
+CRITERIA = {
+    "plain": "label_smoothed_cross_entropy",
+    **{name: f"label_smoothed_cross_entropy_{name}" for name in ("rdrop", "cutoff", "simcut")},
+}
+
+
+@dataclass(frozen=True)
+class System:
+    """One way of training: its name, and its settings by axis."""
+
+    name: str
+    settings: Mapping[str, str]
+
+    @property
+    def words(self) -> list[str]:
+        """Its options of fairseq-train."""
+        words = ["--criterion", CRITERIA.get(self.criterion, self.criterion)]
+        for axis, value in self.settings.items():
+            if axis != "criterion":
+                words.append(f"{AXES.get(axis, f'--{axis}')}={value}")
+        return words
+
+    @property
+    def criterion(self) -> str:
+        """By its short name."""
+        return self.settings.get("criterion", "rdrop")
+
+
+BASELINE = System("baseline", {"criterion": "plain"})
+
+
+def make_systems(
+    axes: Sequence[tuple[str, Sequence[str]]], fixed: Optional[Mapping[str, str]] = None, crossed: bool = False
+) -> list[System]:
+    """The baseline and what it is compared with: the values of each axis beside the `fixed` settings, one axis at a
+    time, or with `crossed` every combination; without axes, the fixed settings alone. No two systems are the same."""
+    fixed = dict(fixed or {})
+    choices = [[{axis: value} for value in values] for axis, values in axes]
+    if crossed:
+        varied = [{axis: value for each in combination for axis, value in each.items()}
+                  for combination in itertools.product(*choices)]  # fmt: skip
+    else:
+        varied = [choice for axis in choices for choice in axis] or [{}]
+    found = [BASELINE]
+    for settings in varied:
+        name = ",".join(f"{axis}={value}" for axis, value in settings.items()) or fixed.get("criterion", "rdrop")
+        system = System(name, {**fixed, **settings})
+        if all(dict(system.settings) != dict(other.settings) for other in found):
+            found.append(system)
+    return found
