@@ -21,6 +21,7 @@ import importlib.util
 import os
 import pickle
 import re
+import zipfile
 from typing import Any, Callable
 
 import numpy as np
@@ -54,29 +55,41 @@ def _named(function: Callable[..., Any], name: str) -> list[Any]:
 
 def load_checkpoint_safely(load: Callable[..., Any]) -> Callable[..., Any]:
     """fairseq's load_checkpoint_to_cpu with two errors put into words, as UserError: a file that holds more than data
-    (torch names the type), and a file that is not whole."""
+    (torch names the type), and a file that is not whole or no checkpoint."""
 
     @functools.wraps(load)
     def wrapped(path: str, *args: Any, **kwargs: Any) -> Any:
         try:
             return load(path, *args, **kwargs)
-        except pickle.UnpicklingError as error:
-            raise UserError(explain_refusal(path, error)) from error
-        except (EOFError, RuntimeError) as error:
-            if isinstance(error, EOFError) or re.search("zip archive|central directory|unexpected EOF", str(error)):
+        except (pickle.UnpicklingError, EOFError, RuntimeError, OSError, IndexError) as error:
+            if os.path.isfile(path) and is_cut_off(path, error):
                 raise UserError(
                     f"checkpoint {path} is not whole ({os.path.getsize(path)} bytes): "
                     "remove it and go on from the checkpoint before it"
                 ) from error
+            if isinstance(error, pickle.UnpicklingError):
+                raise UserError(explain_refusal(path, error)) from error
             raise
 
     return wrapped
 
 
+def is_cut_off(path: str, error: Exception) -> bool:
+    """True if the end of this checkpoint is missing; torch has half a dozen errors for that, by where it ends."""
+    with open(path, "rb") as file:
+        if file.read(2) == b"PK":  # torch >= 1.6 writes zip archives, whose directory stands at the end
+            return not zipfile.is_zipfile(path)
+    return isinstance(error, EOFError) or re.search("^index out of range$|unexpected EOF", str(error)) is not None
+
+
 def explain_refusal(path: str, error: Exception) -> str:
     """One sentence for torch's refusal to unpickle `path`."""
-    found = re.search(r"[Uu]nsupported (?:global|class|operand):? (?:GLOBAL )?(\S+)|GLOBAL (\S+)", str(error))
-    what = next((group for group in found.groups() if group), "more than data") if found else "no readable data"
+    found = re.search(
+        r"[Uu]nsupported (?:global|class):? (?:GLOBAL )?(\S+)|GLOBAL (\S+)|but got <class '(.+?)'>", str(error)
+    )
+    if found is None:
+        return f"{path} is no checkpoint that can be read, or it is damaged: give another file"
+    what = next(group for group in found.groups() if group)
     return (
         f"checkpoint {path} is refused: it holds {what}, which could run code; "
         f"if you trust whoever wrote it, set {TRUST}=1 for this command"

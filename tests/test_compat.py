@@ -1,0 +1,203 @@
+"""Checkpoints under today's torch: fairseq's own are read, what could run code is refused, broken ones are named."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fairseq import checkpoint_utils, options
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from tiny_fairseq import PLUGIN, RDROP, train
+
+from rdrop_fairseq import compat
+from rdrop_fairseq.errors import UserError
+
+BLEU = ["--eval-bleu", "--eval-bleu-args", '{"beam": 2, "max_len_b": 12}']
+COMMON = ["--source-lang", "xx", "--target-lang", "yy", "--cpu", "--required-batch-size-multiple", "1"]
+
+
+def load(path):
+    return checkpoint_utils.load_checkpoint_to_cpu(str(path))
+
+
+@pytest.fixture(scope="module")
+def run(corpus, tmp_path_factory):
+    """A run with --eval-bleu, whose meters are numpy arrays."""
+    folder = tmp_path_factory.mktemp("run")
+    train(corpus, folder, "--task", "translation_rdrop", *RDROP, *BLEU, "--max-update", "2")
+    return folder
+
+
+def test_the_checkpoint_holds_what_torch_refuses(run):
+    """Else the tests below would show nothing."""
+    with torch.serialization.safe_globals([]):
+        torch.serialization.clear_safe_globals()
+        try:
+            with pytest.raises(Exception, match=r"argparse\.Namespace|numpy"):
+                torch.load(run / "checkpoint_last.pt", weights_only=True)
+        finally:
+            compat.allow_fairseq_checkpoints()
+    assert load(run / "checkpoint_last.pt")["cfg"]["task"]["_name"] == "translation_rdrop"
+
+
+def test_generate(corpus, run, capsys):
+    from fairseq_cli import generate
+
+    words = [str(corpus), "--path", str(run / "checkpoint_best.pt"), *COMMON, "--beam", "2", "--max-len-b", "12"]
+    parsed = options.parse_args_and_arch(options.get_generation_parser(), input_args=words)
+    generate.main(convert_namespace_to_omegaconf(parsed))
+    assert len([line for line in capsys.readouterr().out.splitlines() if line.startswith("H-")]) == 8
+
+
+def test_generate_as_a_command(corpus, run):
+    """As a user calls it: a fresh process that knows the plugin by --user-dir only."""
+    words = [str(corpus), "--path", str(run / "checkpoint_best.pt"), *COMMON, "--beam", "2", "--max-len-b", "12"]
+    command = [sys.executable, "-m", "fairseq_cli.generate", *words, "--user-dir", str(PLUGIN)]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.count("\nH-") + finished.stdout.startswith("H-") == 8
+
+
+def test_interactive(corpus, run, tmp_path, capsys):
+    from fairseq_cli import interactive
+
+    (tmp_path / "input").write_text("w01 w02\nw03\n")
+    words = [str(corpus), "--path", str(run / "checkpoint_last.pt"), *COMMON, "--buffer-size", "4", "--beam", "1"]
+    parser = options.get_interactive_generation_parser()
+    words += ["--input", str(tmp_path / "input"), "--max-len-b", "12"]
+    interactive.main(convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, input_args=words)))
+    out = capsys.readouterr().out
+    assert "S-0\tw01 w02" in out
+    assert "H-1\t" in out
+
+
+def test_validate(corpus, run, caplog):
+    from fairseq_cli import validate
+
+    parser = options.get_validation_parser()
+    words = [str(corpus), "--path", str(run / "checkpoint_last.pt"), *COMMON, "--task", "translation_rdrop"]
+    words += ["--batch-size", "4", "--log-format", "simple"]
+    with caplog.at_level("INFO"):
+        validate.main(convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, input_args=words)))
+    assert "nll_loss" in caplog.text
+
+
+def test_resumed_training(corpus, run):
+    train(corpus, run, "--task", "translation_rdrop", *RDROP, *BLEU, "--max-update", "3")
+    assert load(run / "checkpoint_last.pt")["optimizer_history"][-1]["num_updates"] == 3
+
+
+class Attack:
+    """Unpickling it runs a shell command; `marker` shows whether it ran."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.system, (f"touch '{self.marker}'",)
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy format"])
+@pytest.mark.parametrize("where", ["top", "args", "numpy array"])
+def test_a_checkpoint_that_tries_to_run_code(tmp_path, where, zipped):
+    marker, path = tmp_path / "marker", tmp_path / "checkpoint.pt"
+    attack = Attack(marker)
+    state = {
+        "top": attack,
+        "args": {"args": argparse.Namespace(arch=attack), "model": {}},
+        "numpy array": {"model": {"a": np.array([attack, None], dtype=object)}},
+    }[where]
+    torch.save(state, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(UserError) as refused:
+        load(path)
+    assert not marker.exists()
+    message = str(refused.value)
+    assert message.startswith(f"checkpoint {path} is refused: it holds ")
+    assert ("ObjectDType" if where == "numpy array" else "system") in message
+    assert f"set {compat.TRUST}=1 for this command" in message
+    assert "\n" not in message
+    torch.load(path, weights_only=False)  # it is an attack indeed
+    assert marker.exists()
+
+
+def test_the_documented_way_to_trust_a_file(tmp_path, monkeypatch):
+    path = tmp_path / "checkpoint.pt"
+    torch.save({"best": Fraction(1, 3), "model": {}, "args": None}, path)
+    with pytest.raises(UserError, match=r"it holds fractions\.Fraction, which could run code"):
+        load(path)
+    monkeypatch.setenv(compat.TRUST, "1")
+    assert torch.load(path)["best"] == Fraction(1, 3)
+
+
+def test_an_old_checkpoint_with_its_arguments(tmp_path):
+    """As before fairseq 1.0 and as BART is published: a Namespace instead of a configuration."""
+    args = argparse.Namespace(arch="transformer", task="translation", lr=[0.1], criterion="cross_entropy")
+    state = {
+        "args": args,
+        "model": {"weight": torch.ones(2)},
+        "optimizer_history": [{"criterion_name": "CrossEntropyCriterion", "best_loss": 2.5}],
+        "extra_state": {"train_iterator": {"epoch": 3}, "val_loss": np.float32(2.5), "counts": np.arange(3)},
+        "last_optimizer_state": None,
+    }
+    torch.save(state, tmp_path / "old.pt")
+    found = load(tmp_path / "old.pt")
+    assert found["args"].arch == "transformer"
+    assert found["model"]["weight"].tolist() == [1.0, 1.0]
+    assert found["extra_state"]["val_loss"] == 2.5
+    assert found["extra_state"]["counts"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("code", "?bBhHiIlLqQefd")
+def test_numpy_arrays_of_numbers(code, tmp_path):
+    torch.save({"x": np.zeros(2, code), "y": np.ones(1, code)[0]}, tmp_path / "c.pt")
+    found = torch.load(tmp_path / "c.pt", weights_only=True)
+    assert found["x"].dtype == np.dtype(code)
+    assert found["y"] == 1
+
+
+@pytest.mark.parametrize(
+    ("zipped", "keep"),
+    [*((True, keep) for keep in (0, 10, 200, 0.5, 0.99)), *((False, keep) for keep in (0, 1, 0.5, 0.99))],
+)
+def test_a_truncated_checkpoint(tmp_path, keep, zipped):
+    """Where it ends decides which of torch's errors it is: EOFError, RuntimeError, OSError 22, IndexError."""
+    whole = io.BytesIO()
+    torch.save({"args": None, "model": {"w": torch.randn(50, 50)}}, whole, _use_new_zipfile_serialization=zipped)
+    data = whole.getvalue()
+    size = keep if isinstance(keep, int) else int(keep * len(data))
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(data[:size])
+    with pytest.raises(UserError) as broken:
+        load(path)
+    message = f"checkpoint {path} is not whole ({size} bytes): remove it and go on from the checkpoint before it"
+    assert str(broken.value) == message
+    assert path.read_bytes() == data[:size]
+
+
+@pytest.mark.parametrize("data", [b"These are notes.\n" * 100, bytes(range(150, 250)) * 20], ids=["text", "bytes"])
+def test_a_file_that_is_no_checkpoint(tmp_path, data):
+    path = tmp_path / "notes.pt"
+    path.write_bytes(data)
+    with pytest.raises(UserError) as refused:
+        load(path)
+    assert str(refused.value) == f"{path} is no checkpoint that can be read, or it is damaged: give another file"
+
+
+def test_a_missing_file_stays_what_it_is(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        load(tmp_path / "none.pt")
+
+
+def test_applying_twice_changes_nothing():
+    before = checkpoint_utils.load_checkpoint_to_cpu
+    compat.apply()
+    assert checkpoint_utils.load_checkpoint_to_cpu is before
+    assert Path(compat.__file__).parent == PLUGIN
