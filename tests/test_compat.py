@@ -79,15 +79,28 @@ def test_interactive(corpus, run, tmp_path, capsys):
     assert "H-1\t" in out
 
 
-def test_validate(corpus, run, caplog):
+def test_validate(corpus, run, monkeypatch):
     from fairseq_cli import validate
 
+    printed = {}
+
+    class Progress(list):
+        def __init__(self, batches, **kwargs):
+            super().__init__(batches)
+
+        def log(self, stats, step):
+            pass
+
+        def print(self, stats, tag, step):
+            printed[tag] = stats
+
+    monkeypatch.setattr(validate.progress_bar, "progress_bar", Progress)
     parser = options.get_validation_parser()
     words = [str(corpus), "--path", str(run / "checkpoint_last.pt"), *COMMON, "--task", "translation_rdrop"]
-    words += ["--batch-size", "4", "--log-format", "simple"]
-    with caplog.at_level("INFO"):
-        validate.main(convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, input_args=words)))
-    assert "nll_loss" in caplog.text
+    words += ["--batch-size", "4"]
+    validate.main(convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, input_args=words)))
+    assert printed["valid"]["nll_loss"] > 0
+    assert "bleu" in printed["valid"]
 
 
 def test_resumed_training(corpus, run):
