@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,9 +38,9 @@ METHODS = {
         *("--criterion", "label_smoothed_cross_entropy_rdrop", "--rdrop-alpha", ALPHA, "--checkpoint-activations")
     ],
 }
-# Tokens of (article, summary). A batch of 1,024 tokens of CNN/DailyMail is one long article with a short summary; a
-# batch of short articles can have as many target as source tokens, which is where the loss needs its memory.
-BATCHES = {"1 article, summary of 80": (1024, 80), "1 article, summary of 1,024": (1024, 1024)}
+# (pairs, tokens of an article, tokens of a summary), each 1,024 tokens by fairseq's --max-tokens: an article of
+# CNN/DailyMail, where attention needs the memory, and pairs of equal length, where the loss does.
+BATCHES = {"1 x 1,024 to 80": (1, 1024, 80), "8 x 128 to 128": (8, 128, 128)}
 MODELS = {"base": "bart_base", "large": "bart_large"}
 HEADER = ("model", "batch", "method", "tensors GiB", "RSS GiB", "CPU s per step", "tensors vs plain", "time vs plain")
 
@@ -94,14 +94,15 @@ def _build(arch: str, words: Sequence[str]) -> tuple[Any, Any, Any]:
         return task, task.build_model(cfg.model), task.build_criterion(cfg.criterion)
 
 
-def _sample(source: int, target: int, dictionary: Any) -> dict[str, Any]:
+def _sample(pairs: int, source: int, target: int, dictionary: Any) -> dict[str, Any]:
     import torch
 
-    article, summary = (torch.randint(4, len(dictionary), (1, length)) for length in (source, target))
+    article, summary = (torch.randint(4, len(dictionary), (pairs, length)) for length in (source, target))
     article[:, -1] = summary[:, -1] = dictionary.eos()
     previous = summary.roll(1, dims=1)  # fairseq starts a target with the eos
-    inputs = {"src_tokens": article, "src_lengths": torch.tensor([source]), "prev_output_tokens": previous}
-    return {"id": torch.tensor([0]), "nsentences": 1, "ntokens": target, "net_input": inputs, "target": summary}
+    lengths = torch.full((pairs,), source)
+    inputs = {"src_tokens": article, "src_lengths": lengths, "prev_output_tokens": previous}
+    return {"nsentences": pairs, "ntokens": pairs * target, "net_input": inputs, "target": summary}
 
 
 def _tensor_bytes() -> Any:
@@ -138,36 +139,34 @@ def _tensor_bytes() -> Any:
     return Counter()
 
 
-def run(cells: Sequence[Cell], steps: int, threads: int) -> list[dict[str, Any]]:
+def run(cells: Sequence[Cell], steps: int, threads: int) -> Iterator[dict[str, Any]]:
     """Each cell in a process of its own, one after the other; a cell that is killed has no numbers."""
-    rows = []
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     for cell in tqdm(cells, desc="processes", disable=None):
         command = [sys.executable, "-m", "rdrop_fairseq.benchmark.memory", "--cell", *cell, "--steps", str(steps)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         if done.returncode < 0:
-            rows.append({**cell._asdict(), "killed": True})
-            continue
-        if done.returncode:
+            yield {**cell._asdict(), "killed": True}
+        elif done.returncode:
             raise UserError(f"{' / '.join(cell)} failed: {(done.stderr.strip() or 'no message').splitlines()[-1]}")
-        rows.append({**cell._asdict(), **json.loads(done.stdout.splitlines()[-1])})
-    return rows
+        else:
+            yield {**cell._asdict(), **json.loads(done.stdout.splitlines()[-1])}
 
 
-def table(rows: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """The rows as text, in the columns of HEADER."""
-    plain = {(row["model"], row["batch"]): row for row in rows if row["method"] == "plain" and "killed" not in row}
-    lines = []
+def table(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
+    """The rows as text, in the columns of HEADER, each as soon as it is there; plain comes before what it is beside."""
+    plain: dict[tuple[str, str], dict[str, Any]] = {}
     for row in rows:
         name = (row["model"], row["batch"], row["method"])
         if "killed" in row:
-            lines.append((*name, *["killed, for memory?"] * 2, *["-"] * 3))
+            yield (*name, *["killed, for memory?"] * 2, *["-"] * 3)
             continue
+        if row["method"] == "plain":
+            plain[name[:2]] = row
         base = plain.get(name[:2])
         ratios = [f"{row[key] / base[key]:.2f}" if base else "-" for key in ("tensors", "seconds")]
         sizes = [f"{row[key] / 2**30:.2f}" for key in ("tensors", "rss")]
-        lines.append((*name, *sizes, f"{row['seconds']:.1f}", *ratios))
-    return lines
+        yield (*name, *sizes, f"{row['seconds']:.1f}", *ratios)
 
 
 def main(argv: list[str], prog: str) -> int | None:
@@ -185,10 +184,11 @@ def main(argv: list[str], prog: str) -> int | None:
         print(json.dumps(measure(Cell(*args.cell), args.steps)))
         return 0
     cells = [Cell(model, batch, method) for model in args.models for batch in BATCHES for method in METHODS]
-    lines = table(run(cells, args.steps, args.threads))
     print("| " + " | ".join(HEADER) + " |\n|" + "---|" * len(HEADER))
-    for line in lines:
-        print("| " + " | ".join(line) + " |")
+    lines = []
+    for line in table(run(cells, args.steps, args.threads)):
+        print("| " + " | ".join(line) + " |", flush=True)
+        lines.append(line)
     if args.csv:
         from rdrop_fairseq.corpus import files
 

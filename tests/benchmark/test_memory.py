@@ -36,7 +36,7 @@ def test_what_a_backward_allocates_is_counted() -> None:
 def test_a_step_of_each_method(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = [word for name, value in tiny_bart.OPTIONS.items() if "coder-" in name for word in (f"--{name}", value)]
     monkeypatch.setattr(memory, "ENTRIES", 4000)
-    monkeypatch.setattr(memory, "BATCHES", {"b": (100, 600)})
+    monkeypatch.setattr(memory, "BATCHES", {"b": (1, 100, 600)})
     monkeypatch.setattr(memory, "METHODS", {name: [*words, *sizes] for name, words in memory.METHODS.items()})
     found = {method: memory.measure(Cell("base", "b", method), steps=1) for method in memory.METHODS}
     logits = 600 * 4004 * 4
