@@ -13,7 +13,7 @@ from rdrop_fairseq.loss.rows import Chunk, RowKernel
 
 # Bytes of fp32 logits of one chunk, all views together. On a CPU a chunk should stay near its caches but must be tall
 # enough for the matrix products; on a GPU it should be tall enough to fill the device.
-CHUNK_BYTES = {"cpu": 32 << 20, "cuda": 512 << 20}
+CHUNK_BYTES = {"cpu": 8 << 20, "cuda": 512 << 20}
 SMALLEST_CHUNK = 64
 # In half precision a gradient chunk is scaled so that its largest entry is HALF_TOP, and unscaled after the product: an
 # entry 4e-6 of the largest is still a normal fp16 number. It is less where a sum over all rows could come near the
