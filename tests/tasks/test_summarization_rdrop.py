@@ -205,8 +205,8 @@ def rdrop_step(data: Path, *words: str, logits: bool = False) -> tuple[float, fl
     with pytest.MonkeyPatch.context() as patch:
         if logits:
             patch.setattr(multi_view, "find_projection", lambda model: (None, "the test wants logits"))
-        projected: list[bool] = []
-        model.decoder.output_projection.register_forward_hook(lambda *_: projected.append(True))
+        project, projected = model.decoder.output_layer, []
+        patch.setattr(model.decoder, "output_layer", lambda x, **_: projected.append(True) or project(x))
         loss, _, log = criterion(model, batch(task))
     loss.backward()
     assert bool(projected) == logits  # the decoder projects to the vocabulary only where the loss does not
