@@ -100,8 +100,10 @@ def main(argv: Optional[list[str]] = None, prog: Optional[str] = None) -> None:
         print_peak(args.peak_of, args.depths[0], shape)
         return
     names = args.variants or list(VARIANTS)
-    rows = [row for depth in args.depths for row in measure(depth, names, shape, args.rounds, args.memory)]
-    print(table(rows))
+    rows = []
+    for depth in args.depths:
+        rows += (found := measure(depth, names, shape, args.rounds, args.memory))
+        print(table(found) + "\n", flush=True)
     args.out.mkdir(parents=True, exist_ok=True)
     write_csv(args.out / "variants.csv", rows)
 

@@ -99,6 +99,9 @@ class RowKernel:
             return z.new_zeros(()), (p if want_grad else None), [self.weights.ce[0]]
         if self.weights.views == 2 and not self.weights.js:
             return self._pair(z, p, lse, want_grad)
+        weights = {w for i, row in enumerate(self.weights.kl) for j, w in enumerate(row) if i != j}
+        if len(weights) == 1 and not self.weights.js:
+            return self._uniform(z, p, lse, weights.pop(), want_grad)
         return self._general(z, p, lse, want_grad)
 
     def _pair(self, z: Tensor, p: Tensor, lse: Tensor, want_grad: bool) -> Divergence:
@@ -129,24 +132,51 @@ class RowKernel:
             torch.addcmul(other, mine, out, value=-1, out=out)
         return factor
 
+    def _uniform(self, z: Tensor, p: Tensor, lse: Tensor, w: float, want_grad: bool) -> Divergence:
+        """m views, every KL with weight w. With d_i = z_i - z_0 and D their sum, U_i = w (m d_i - D)."""
+        m, ce = self.weights.views, self.weights.ce
+        total = self.scratch("total", z.shape[1:], z.device, z.dtype)  # r x V
+        torch.sub(z[1], z[0], out=z[1])
+        total.copy_(z[1])
+        for i in range(2, m):
+            torch.sub(z[i], z[0], out=z[i])
+            total.add_(z[i])
+        torch.mul(total, -w, out=z[0])
+        for i in range(1, m):
+            torch.add(z[0], z[i], alpha=w * m, out=z[i])
+        k = torch.stack([row_dot(p[i], z[i]) for i in range(m)])  # m x r
+        divergence = (k - w * (lse.unsqueeze(1) - lse).sum(1)).sum()
+        if not want_grad:
+            return divergence, None, [1.0] * m
+        torch.sum(p, 0, out=total).mul_(-w)
+        for i in range(m):  # p_i also stands in `total`, where no w_ii belongs
+            z[i].add_((ce[i] + w * m - k[i]).unsqueeze(-1))
+            torch.addcmul(total, p[i], z[i], out=z[i])
+        return divergence, z, [1.0] * m
+
     def _general(self, z: Tensor, p: Tensor, lse: Tensor, want_grad: bool) -> Divergence:
         """Any number of views, any weights, JS: m sweeps per view instead of one."""
         m, kl = self.weights.views, self.weights.kl
         u = self.scratch("u", z.shape, z.device, z.dtype)
+        row = self.scratch("row", z.shape[1:], z.device, z.dtype)  # r x V
         offset = torch.zeros_like(lse)  # m x r: what sum_j w_ij (lse_i - lse_j) takes away from <p_i, U_i>
         js = self.weights.js / m
         if js:  # <p, z - lM> would carry lse through a sum over V, which costs digits: z becomes lp
             z.sub_(lse.unsqueeze(-1))
             lse = torch.zeros_like(lse)
-            log_mean = torch.logsumexp(z, dim=0) - math.log(m)  # from logs, since p itself may have underflowed
+            row.copy_(z[0])
+            for i in range(1, m):  # lM + log m, from logs, since p itself may have underflowed
+                torch.logaddexp(row, z[i], out=row)
+            row.sub_(math.log(m)).mul_(-js)
+            for i in range(m):
+                torch.add(row, z[i], alpha=js, out=u[i])
+        else:
+            u.zero_()
         for i in range(m):
-            u[i].zero_()
             for j in range(m):
                 if kl[i][j]:
-                    u[i].add_(z[i] - z[j], alpha=kl[i][j])
+                    u[i].add_(torch.sub(z[i], z[j], out=row), alpha=kl[i][j])
                     offset[i] += kl[i][j] * (lse[i] - lse[j])
-            if js:
-                u[i].add_(z[i] - log_mean, alpha=js)
         k = row_dot(p.view(-1, p.size(-1)), u.view(-1, u.size(-1))).view_as(lse)  # m x r
         divergence = (k - offset).sum()
         if not want_grad:
