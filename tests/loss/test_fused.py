@@ -110,7 +110,9 @@ def test_padding_is_dropped_before_the_projection():
         (1, 3, 10, 1),
     ],
 )
-def test_chunk_height(positions, views, classes, expected):
+def test_chunk_height(positions, views, classes, expected, monkeypatch):
+    monkeypatch.setitem(fused.CHUNK_BYTES, "cpu", 32 << 20)
+    monkeypatch.setattr(fused, "SMALLEST_CHUNK", 64)
     assert fused.chunk_rows(positions, views, classes, "cpu") == expected
 
 

@@ -1,0 +1,104 @@
+"""Started by torchrun: trains each of the given models for three updates and lets rank 0 write what came out.
+
+    torchrun --nproc_per_node 2 two_processes.py DATA OUT
+
+Without torchrun, the same in one process on both halves of each batch. The views of a batch differ by rule, not by
+dropout, whose random numbers could not be the same for one process and two.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from fairseq.distributed import utils as distributed
+from fairseq.models import distributed_fairseq_model
+from tiny_fairseq import RDROP, Session, config, session
+
+from rdrop_fairseq import passes, views
+
+UPDATES, SENTENCES = 3, 8
+OPTIONS = [*RDROP, "--dropout", "0", "--clip-norm", "0", "--optimizer", "sgd", "--lr", "0.5", "--momentum", "0.9"]
+# name -> (model, further options)
+RUNS = {
+    "legacy tied": ("transformer-tied", ["--ddp-backend", "legacy_ddp"]),
+    "legacy untied": ("transformer", ["--ddp-backend", "legacy_ddp"]),
+    "pytorch tied": ("transformer-tied", ["--ddp-backend", "pytorch_ddp"]),
+    "pytorch untied": ("transformer", ["--ddp-backend", "pytorch_ddp"]),
+    "pytorch untied, finding unused parameters": (
+        "transformer",
+        ["--ddp-backend", "pytorch_ddp", "--find-unused-parameters"],
+    ),
+    "pytorch tied, finding unused parameters": (
+        "transformer-tied",
+        ["--ddp-backend", "pytorch_ddp", "--find-unused-parameters"],
+    ),
+    "legacy separate": ("transformer", ["--ddp-backend", "legacy_ddp", "--rdrop-forward", "separate"]),
+    "pytorch separate": ("transformer", ["--ddp-backend", "pytorch_ddp", "--rdrop-forward", "separate"]),
+    "pytorch, two batches per update": ("transformer", ["--ddp-backend", "pytorch_ddp", "--update-freq", "2"]),
+    "pytorch, prefixes only": ("transformer", ["--ddp-backend", "pytorch_ddp", "--ignore-prefix-size", "20"]),
+}
+
+
+def differ_by_rule() -> None:
+    """View 2 of a stack reads other source words: each is replaced by the next one of the dictionary."""
+    stack = views.stack_views
+
+    def shifted(net_input: dict[str, Any], sentences: int, count: int) -> dict[str, Any]:
+        stacked = stack(net_input, sentences, count)
+        source = stacked["src_tokens"]
+        source[sentences:] = torch.where(source[sentences:] > 3, 4 + (source[sentences:] - 3) % 16, source[sentences:])
+        return stacked
+
+    passes.stack_views = shifted
+
+
+def three_updates(run: Session, rank: int, processes: int, batches: int) -> list[dict[str, float]]:
+    """Rank r of n takes the sentences r, r + n, ... of each batch."""
+    logged = []
+    for number in range(UPDATES):
+        samples = []
+        for part in range(batches):
+            start = SENTENCES * (number * batches + part)
+            samples.append(run.batch(*range(start + rank, start + SENTENCES, processes)))
+        logged.append(run.update(*samples))
+    return logged
+
+
+def result(data: Path, name: str, rank: int = 0, processes: int = 1) -> dict[str, Any]:
+    """Parameters and logged quantities of one run."""
+    model, options = RUNS[name]
+    run = session(data, *OPTIONS, *options, *world(processes), model=model)
+    logged = three_updates(run, rank, processes, 2 if "two batches" in name else 1)
+    return {"logged": logged, "model": run.parameters()}
+
+
+def world(processes: int) -> list[str]:
+    return ["--distributed-world-size", str(processes), "--distributed-backend", "gloo", "--distributed-no-spawn"]
+
+
+def main() -> None:
+    data, out = Path(sys.argv[1]), Path(sys.argv[2])
+    rank, processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    # fairseq names a GPU for DDP even on a CPU, which torch refuses
+    wrap = distributed_fairseq_model.DistributedDataParallel
+    distributed_fairseq_model.DistributedDataParallel = lambda **kwargs: wrap(
+        **{**kwargs, "device_ids": None, "output_device": None}
+    )
+    differ_by_rule()
+    cfg = config(data, *OPTIONS, *world(processes))
+    cfg.distributed_training.distributed_rank = rank
+    # told, since what fairseq would infer from torchrun's environment counts GPUs
+    cfg.distributed_training.distributed_init_method = "env://"
+    distributed.distributed_init(cfg)
+    for name in RUNS:
+        found = result(data, name, rank, processes)
+        torch.save(found, out / f"{name}.{rank}.pt")
+    torch.distributed.barrier()
+
+
+if __name__ == "__main__":
+    main()
