@@ -26,7 +26,7 @@ setup(
     packages=find_packages(include=["rdrop_fairseq", "rdrop_fairseq.*"]),
     package_data={"rdrop_fairseq": ["py.typed"]},
     install_requires=[
-        "torch>=2.0",
+        "torch>=2.4",
         "numpy",
         "polib>=1.2",
         "PyYAML>=6",

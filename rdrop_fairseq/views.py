@@ -12,8 +12,8 @@ def stack_views(net_input: dict[str, Any], sentences: int, views: int) -> dict[s
     """A new `net_input` with every sentence `views` times: view i is rows i*B..(i+1)*B; the given one is untouched.
 
     net_input: the keyword arguments of a fairseq model. Tensors of B = `sentences` rows are repeated along their first
-    dimension, time-first ones ([T, B, ...]) along the second; containers are walked; everything else (scalars, tables
-    that belong to no sentence) is passed on as it is.
+    dimension, time-first ones ([T, B, ...], T other than B) along the second; containers are walked; everything
+    else (scalars, tables that belong to no sentence) is passed on as it is.
     """
     return {key: _repeat(value, sentences, views) for key, value in net_input.items()}
 

@@ -71,6 +71,7 @@ class LogitsLoss(torch.autograd.Function):
         totals = Totals(logits.device, working_dtype(logits))
         for _, chunk in LogitsLoss.sweep(logits, index, target, kernel, want_grad=False):
             totals.add(chunk)
+        kernel.release()  # it lives on in ctx; its memory need not
         loss, nll, kl = totals.results()
         ctx.mark_non_differentiable(nll, kl)
         return loss, nll, kl
@@ -86,6 +87,7 @@ class LogitsLoss(torch.autograd.Function):
             for i, (scale, constant) in enumerate(zip(chunk.scale, chunk.constant)):
                 rows = chunk.grad[i].mul_(scale * grad_loss).add_(constant * grad_loss)
                 grad[i].index_copy_(0, span, rows.to(grad.dtype))
+        ctx.kernel.release()
         return grad, None, None, None
 
     @staticmethod

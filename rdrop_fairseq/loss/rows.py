@@ -67,6 +67,10 @@ class RowKernel:
             buffer = self._scratch[name] = torch.empty(size, device=device, dtype=dtype)
         return buffer[:size].view(*shape)
 
+    def release(self) -> None:
+        """Give the scratch memory back."""
+        self._scratch.clear()
+
     def __call__(self, z: Tensor, target: Tensor, z_sum: Tensor, want_grad: bool) -> Chunk:
         """z: [m, r, V] logits, fp32 or fp64, overwritten; target: [r]; z_sum: [m, r], the sum of z over V."""
         m = self.weights.views

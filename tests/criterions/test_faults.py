@@ -95,6 +95,8 @@ def test_alpha_is_a_float_and_its_default_is_rdrop():
     assert alpha.default == 5.0
     _, log = step(make_criterion("rdrop", rdrop_alpha=0.7), make_model(), make_sample())
     assert log["rdrop_alpha"] / log["ntokens"] == pytest.approx(0.7)
+    _, log = step(make_criterion("rdrop", rdrop_alpha=0.7, rdrop_passes=3), make_model(), make_sample())
+    assert log["rdrop_alpha"] / log["ntokens"] == pytest.approx(0.7)
 
 
 def test_kl_is_logged_also_when_it_is_0():
