@@ -22,7 +22,10 @@ need_python() {
     if [[ ! -x $PYTHON ]]; then
         "$(base_python)" -m venv "$VENV" || die "python -m venv failed: on Debian, apt-get install python3-venv"
     fi
-    "$PYTHON" -m pip install --quiet --disable-pip-version-check -c "$ROOT/constraints.txt" -e "$ROOT[$extras]" \
+    # the pinned versions need Python 3.11; an older one takes the newest that it can have
+    local pins=(-c "$ROOT/constraints.txt")
+    "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || pins=()
+    "$PYTHON" -m pip install --quiet --disable-pip-version-check ${pins[@]+"${pins[@]}"} -e "$ROOT[$extras]" \
         || die "the installation failed: run it again, or set PYTHON to an interpreter that has rdrop_fairseq"
     printf '%s' "$key" >"$stamp"
 }
