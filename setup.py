@@ -11,7 +11,7 @@ FAIRSEQ = [
     "ve-fairseq==0.12.3; python_version >= '3.11' and sys_platform == 'linux' and platform_machine == 'x86_64'",
     "fairseq-fixed; python_version >= '3.11' and (sys_platform != 'linux' or platform_machine != 'x86_64')",
 ]
-SUMMARIZATION = ["rouge-score>=0.1.2", "tiktoken>=0.7"]
+SUMMARIZATION = ["nltk", "rouge-score>=0.1.2", "tiktoken>=0.7"]
 PLOTS = ["matplotlib>=3.7"]
 TEST = ["pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6", "mypy>=1.11", "types-PyYAML", "types-tqdm"]
 

@@ -15,7 +15,6 @@ from omegaconf import II
 from rdrop_fairseq import pretrained
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.scoring.presets import PRESETS
-from rdrop_fairseq.tasks import beam
 from rdrop_fairseq.tasks.translation_rdrop import TranslationRDropConfig, TranslationRDropTask
 from rdrop_fairseq.tasks.truncation import TruncatedDataset, truncate
 
@@ -140,19 +139,6 @@ class SummarizationRDropTask(TranslationRDropTask):
         if self.cfg.finetune_from_model and not (Path(self.cfg.save_dir) / DEFAULT_RESTORE_FILE).exists():
             return Path(self.cfg.finetune_from_model)
         return None
-
-    def build_generator(self, models: Any, args: Any, **kwargs: Any) -> Any:
-        """fairseq's generator, which leaves no trace on the models outside of inference_step (see beam.py)."""
-        generator = super().build_generator(models, args, **kwargs)
-        beam.forget(generator)
-        return generator
-
-    def inference_step(
-        self, generator: Any, models: Any, sample: dict[str, Any], prefix_tokens: Any = None, constraints: Any = None
-    ) -> Any:
-        """Hypotheses for a batch."""
-        with beam.known(generator):
-            return super().inference_step(generator, models, sample, prefix_tokens, constraints)
 
     def valid_step(self, sample: dict[str, Any], model: Any, criterion: Any) -> Any:
         """fairseq's validation step; with --eval-rouge, also sums of ROUGE scores."""

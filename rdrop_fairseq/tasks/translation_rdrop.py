@@ -7,6 +7,8 @@ from typing import Any
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 
+from rdrop_fairseq.tasks import beam
+
 
 class HandsOverNumUpdates:
     """Mixin for a fairseq task: a criterion that has `set_num_updates` gets the number of finished updates."""
@@ -35,4 +37,18 @@ class TranslationRDropConfig(TranslationConfig):
 
 @register_task("translation_rdrop", dataclass=TranslationRDropConfig)
 class TranslationRDropTask(HandsOverNumUpdates, TranslationTask):
-    """Translation with a criterion that changes over updates (--rdrop-start-updates and its kin)."""
+    """Translation with a criterion that changes over updates (--rdrop-start-updates and its kin), and with generators
+    for validation (--eval-bleu) that leave the model as it was."""
+
+    def build_generator(self, models: Any, args: Any, **kwargs: Any) -> Any:
+        """fairseq's generator, which leaves no trace on the models outside of inference_step (see beam.py)."""
+        generator = super().build_generator(models, args, **kwargs)
+        beam.forget(generator)
+        return generator
+
+    def inference_step(
+        self, generator: Any, models: Any, sample: dict[str, Any], prefix_tokens: Any = None, constraints: Any = None
+    ) -> Any:
+        """Hypotheses for a batch."""
+        with beam.known(generator):
+            return super().inference_step(generator, models, sample, prefix_tokens, constraints)
