@@ -16,8 +16,7 @@ CHUNKS = {"eleven chunks": 1, "ragged": 4, "one chunk": 11}
 
 @pytest.fixture(params=CHUNKS.values(), ids=CHUNKS)
 def chunks(request, monkeypatch):
-    monkeypatch.setattr(fused, "SMALLEST_CHUNK", request.param)
-    monkeypatch.setitem(fused.CHUNK_BYTES, "cpu", 1)
+    monkeypatch.setitem(fused.TALLEST_CHUNK, "cpu", request.param)
 
 
 def run(kind, case, impl, weights, label_smoothing=0.1):
@@ -104,15 +103,14 @@ def test_padding_is_dropped_before_the_projection():
 @pytest.mark.parametrize(
     ("positions", "views", "classes", "expected"),
     [
-        (1000, 2, 8192, 500),  # 32 MiB hold 512 positions of 2 x 8192 floats: two chunks of even height
-        (1000, 2, 1_000_000, 63),  # never below 64 while rows are left, and even: 16 chunks
+        (1000, 2, 8192, 500),  # at most 512 positions, for 32 MiB: two chunks of even height
+        (1000, 2, 32768, 250),  # 64 MiB hold 256 positions of 2 x 32,768 floats: four chunks
+        (1000, 2, 10_000_000, 1),  # one position is 80 MB
         (40, 2, 8192, 40),
         (1, 3, 10, 1),
     ],
 )
-def test_chunk_height(positions, views, classes, expected, monkeypatch):
-    monkeypatch.setitem(fused.CHUNK_BYTES, "cpu", 32 << 20)
-    monkeypatch.setattr(fused, "SMALLEST_CHUNK", 64)
+def test_chunk_height(positions, views, classes, expected):
     assert fused.chunk_rows(positions, views, classes, "cpu") == expected
 
 

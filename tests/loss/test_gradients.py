@@ -14,8 +14,7 @@ objectives = pytest.mark.parametrize("weights", OBJECTIVES.values(), ids=OBJECTI
 @pytest.fixture(autouse=True)
 def two_positions_per_chunk(monkeypatch):
     """So that the three positions that count are a whole chunk and a ragged one."""
-    monkeypatch.setattr(fused, "SMALLEST_CHUNK", 2)
-    monkeypatch.setitem(fused.CHUNK_BYTES, "cpu", 1)
+    monkeypatch.setitem(fused.TALLEST_CHUNK, "cpu", 2)
 
 
 @objectives

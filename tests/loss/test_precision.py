@@ -97,8 +97,7 @@ def test_half_precision_operands(name, operand, storage, bias, monkeypatch):
 
     A bias is added in fp32 to a product that was rounded, eager rounds after adding: other errors, of the same size.
     """
-    monkeypatch.setattr(fused, "SMALLEST_CHUNK", 30)
-    monkeypatch.setitem(fused.CHUNK_BYTES, "cpu", 1)
+    monkeypatch.setitem(fused.TALLEST_CHUNK, "cpu", 30)
     weights = OBJECTIVES[name]
     case = big_case(weights.views, bias).to(operand)
     truth = results("linear", case.to(torch.float64), weights, "eager")
