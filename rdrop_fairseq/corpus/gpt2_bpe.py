@@ -11,11 +11,12 @@ from __future__ import annotations
 import json
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
-
-import tiktoken
+from typing import TYPE_CHECKING, Any
 
 from rdrop_fairseq.errors import UserError
+
+if TYPE_CHECKING:
+    import tiktoken
 
 HOST = "https://dl.fbaipublicfiles.com/fairseq/gpt2_bpe"
 # The two files of the BPE and BART's dictionary (GPT-2's ids by falling frequency), under HOST.
@@ -56,6 +57,10 @@ class Gpt2Bpe:
 @lru_cache(maxsize=4)
 def _read(encoder_json: Path, vocab_bpe: Path) -> tuple[tiktoken.Encoding, list[int]]:
     """tiktoken's encoding over ranks (single bytes, then merges in order), and the id of each rank."""
+    try:
+        import tiktoken  # an extra: fairseq imports every module beside a task, also for those who only translate
+    except ModuleNotFoundError as error:
+        raise UserError('GPT-2\'s BPE needs tiktoken: pip install "rdrop-fairseq[summarization]"') from error
     try:
         ids: dict[str, int] = json.loads(encoder_json.read_text(encoding="utf-8"))
         lines = vocab_bpe.read_text(encoding="utf-8").split("\n")
