@@ -9,7 +9,7 @@ import time
 UPDATE = re.compile(r"\bnum_updates=(\d+)")
 RESUMED = re.compile(r"Loaded checkpoint .* @ (\d+) updates")
 SHOWN = re.compile(r"\b(nll_loss|rdrop_kl)=([\d.]+)")
-# An R-Drop update in updates of plain training, with the quickstart's model on two cores (0.110 s and 0.061 s).
+# An R-Drop update in updates of plain training, with the quickstart's model on two cores (0.115 s and 0.065 s).
 RDROP_COST = 1.8
 LINE_SECONDS = 20.0  # between lines where there is no terminal to rewrite one on
 
