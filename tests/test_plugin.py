@@ -62,6 +62,27 @@ def test_without_fairseq_it_says_what_to_install_and_the_loss_works(tmp_path):
     assert 'pip install "rdrop-fairseq[fairseq]"' in said[0]
 
 
+WITHOUT_EXTRAS = """
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("tiktoken", "rouge_score", "nltk", "matplotlib"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Missing())
+from argparse import Namespace
+from fairseq import utils
+utils.import_user_module(Namespace(user_dir=sys.argv[1]))
+from fairseq.tasks import TASK_REGISTRY
+print("translation_rdrop" in TASK_REGISTRY)
+"""
+
+
+def test_translation_needs_no_extra(tmp_path):
+    """--user-dir imports every module beside a task, those for summarization too."""
+    done = python(WITHOUT_EXTRAS, PLUGIN, cwd=tmp_path)
+    assert done.stdout.split() == ["True"], done.stderr
+
+
 def test_the_text_tools_start_without_torch(tmp_path):
     """`python -m rdrop_fairseq` pays for neither torch nor fairseq."""
     code = (
