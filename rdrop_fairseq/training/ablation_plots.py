@@ -55,12 +55,17 @@ def _places(values: Sequence[str]) -> dict[str, float]:
 
 
 def curve_plot(curves: Mapping[str, Sequence[Sequence[Point]]], horizontal: str, path: Path) -> Optional[Path]:
-    """Validation BLEU (without it: the loss) over "updates" or "seconds", a line per seed, a colour per system."""
+    """Validation BLEU (without it: the loss) over "updates", "seconds" or "cpu_seconds", a line per seed, a colour per
+    system. None if nothing of the kind is known."""
+    curves = {
+        name: [[point for point in curve if getattr(point, horizontal) is not None] for curve in group]
+        for name, group in curves.items()
+    }
     points = [point for group in curves.values() for curve in group for point in curve]
     if not points:
         return None
     metric = "bleu" if any("bleu" in point.metrics for point in points) else "nll_loss"
-    figure, plot = _picture(horizontal, f"validation {metric}")
+    figure, plot = _picture(horizontal.replace("cpu_", "CPU "), f"validation {metric}")
     for number, (name, group) in enumerate(curves.items()):
         for seed, curve in enumerate(group):
             seen = [point for point in curve if metric in point.metrics]

@@ -118,13 +118,14 @@ def write_table(rows: Sequence[Row], convention: str, seeds: int, out: Path) -> 
 def write_curves(trials: Mapping[str, Sequence[Trial]], out: Path) -> dict[str, list[list[Point]]]:
     """curves.csv in `out`, of finished and unfinished trials; returns the curves by system, one per seed."""
     curves: dict[str, list[list[Point]]] = {}
-    rows: list[list[object]] = [["system", "seed", "updates", "seconds", "metric", "value"]]
+    rows: list[list[object]] = [["system", "seed", "updates", "seconds", "cpu_seconds", "metric", "value"]]
     for name, group in trials.items():
         curves[name] = [read_curve(trial.log) for trial in group if trial.log.is_file()]
         for trial in group:
             for point in read_curve(trial.log) if trial.log.is_file() else []:
                 for metric, value in point.metrics.items():
-                    rows.append([name, trial.seed, point.updates, point.seconds, metric, value])
+                    cpu = "" if point.cpu_seconds is None else f"{point.cpu_seconds:.0f}"
+                    rows.append([name, trial.seed, point.updates, point.seconds, cpu, metric, value])
     with files.atomic(out / "curves.csv", "w") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
     return curves
@@ -137,7 +138,7 @@ def plots(
     convention: str,
     out: Path,
 ) -> list[Path]:
-    """One picture per axis and two of learning curves; none, and a word on stderr, without matplotlib."""
+    """One picture per axis and three of learning curves; none, and a word on stderr, without matplotlib."""
     try:
         from rdrop_fairseq.training import ablation_plots
     except ImportError:
@@ -147,6 +148,7 @@ def plots(
         ablation_plots.axis_plot(rows, axis, values, conventions.TITLES[convention], out / f"axis-{axis}.png")
         for axis, values in axes
     ]
-    for horizontal in ("updates", "seconds"):
-        written.append(ablation_plots.curve_plot(curves, horizontal, out / f"curves-{horizontal}.png"))
+    for horizontal in ("updates", "seconds", "cpu_seconds"):
+        name = f"curves-{horizontal.replace('_', '-')}.png"
+        written.append(ablation_plots.curve_plot(curves, horizontal, out / name))
     return [path for path in written if path is not None]

@@ -15,6 +15,7 @@ from typing import Any, Optional
 from rdrop_fairseq.corpus import files
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.scoring.results import SCORES
+from rdrop_fairseq.training.cpu_clock import CpuClock, CpuTimes
 from rdrop_fairseq.training.resume import newest_whole, only_one
 
 LOG = "train.log"
@@ -39,7 +40,8 @@ class Processes:
                     command, stdout=out, stderr=subprocess.STDOUT, env=dict(environment), pass_fds=keep
                 )
                 self._running.add(process)
-            _, status, usage = os.wait4(process.pid, 0)
+            with CpuClock(log, process.pid):
+                _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
             with self._lock:
                 self._running.discard(process)
@@ -122,8 +124,9 @@ class Trial:
             if not record["trained"]:
                 self._write(record)
                 environment = {**os.environ, **self.environment, "PYTHONUNBUFFERED": "1"}
-                record["cpu_seconds"] += processes.run(self.train_command(), self.log, environment, [lock.fileno()])
-                record["trained"] = True
+                before = CpuTimes(self.log).total  # of attempts that were interrupted
+                seconds = processes.run(self.train_command(), self.log, environment, [lock.fileno()])
+                record.update(trained=True, cpu_seconds=before + seconds)
                 self._write(record)
             if not (self.test / SCORES).is_file():
                 environment = {**os.environ, **self.environment}

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 
+import pytest
+
+from rdrop_fairseq.training.cpu_clock import CpuClock, CpuTimes
 from rdrop_fairseq.training.curves import read_curve
 
 
@@ -44,3 +50,34 @@ def test_a_log_without_validations(tmp_path):
     log = tmp_path / "train.log"
     log.write_text(inner(50, 7))
     assert read_curve(log) == []
+
+
+def test_cpu_seconds_beside_the_log(tmp_path):
+    """Each line is dated by the first look at the process after it; the clock of a second attempt starts again."""
+    log = tmp_path / "train.log"
+    first = inner(100, 12) + valid(100, 1.5)
+    log.write_text(first + inner(200, 24) + inner(200, 9) + valid(200, 3.6))
+    whole, lost = log.stat().st_size, len(first + inner(200, 24))
+    (tmp_path / "train.cpu.csv").write_text(f"10,1.00\n{len(first)},8.00\n{lost},17.00\n{lost + 5},2.00\n{whole},6.00\n7")
+    assert [(point.updates, point.cpu_seconds) for point in read_curve(log)] == [(100, 8.0), (200, 14.0)]
+    assert CpuTimes(log).total == 17.0 + 6.0
+
+
+def test_the_clock_reads_the_cpu_time_of_a_process(tmp_path):
+    """Against the process's own times(2)."""
+    log = tmp_path / "train.log"
+    work = "import os, sys; [sum(range(1000)) for _ in range(60000)]; print(sum(os.times()[:2]), flush=True); sys.stdin.read()"
+    with log.open("wb") as out:
+        process = subprocess.Popen([sys.executable, "-c", work], stdin=subprocess.PIPE, stdout=out)
+    with CpuClock(log, process.pid):
+        while not log.stat().st_size:
+            time.sleep(0.05)
+        time.sleep(2.5)
+    process.communicate()
+    assert CpuTimes(log).at(log.stat().st_size) == pytest.approx(float(log.read_text()), abs=0.05)
+
+
+def test_nothing_is_known_without_a_clock(tmp_path):
+    log = tmp_path / "train.log"
+    log.write_text(inner(50, 7) + valid(50, 1.0))
+    assert [point.cpu_seconds for point in read_curve(log)] == [None]

@@ -1,0 +1,79 @@
+"""CPU seconds of a training beside its log, so that learning curves do not depend on what else the machine was doing.
+
+Only a pair of numbers is written now and then: how long the log was, and how many CPU seconds this process had used by
+then. A line of the log is dated by the first pair that covers it; as fairseq's own clock, this one starts at zero again
+with every attempt.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from bisect import bisect_left
+from pathlib import Path
+from typing import Optional
+
+PERIOD = 1.0  # seconds between looks
+PAIR = re.compile(r"(\d+),(\d+\.\d\d)")  # what a kill cut short does not match
+
+
+def clock_file(log: Path) -> Path:
+    """Where the CPU seconds of the training with this log are kept."""
+    return log.with_suffix(".cpu.csv")
+
+
+class CpuClock:
+    """While it is open, dates the log of the process `pid`. Does nothing where the system has no /proc."""
+
+    def __init__(self, log: Path, pid: int) -> None:
+        self.log, self.stat = log, Path(f"/proc/{pid}/stat")
+        self.end = threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> CpuClock:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end.set()
+        self.thread.join()
+
+    def _watch(self) -> None:
+        with clock_file(self.log).open("a", encoding="utf-8") as file:
+            while not self.end.wait(PERIOD):
+                # the log's length first: what is written after it was looked at is dated by the next pair
+                length, seconds = self.log.stat().st_size, cpu_seconds(self.stat)
+                if seconds is None:
+                    return
+                file.write(f"{length},{seconds:.2f}\n")
+                file.flush()
+
+
+def cpu_seconds(stat: Path) -> Optional[float]:
+    """CPU seconds of a process and its ended children (user and system; proc(5), fields 14 to 17); None if unknown."""
+    try:
+        fields = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+class CpuTimes:
+    """What a CpuClock wrote, for looking up. total: CPU seconds of all attempts, each up to its last look."""
+
+    def __init__(self, log: Path) -> None:
+        path = clock_file(log)
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        pairs = [(int(found[1]), float(found[2])) for found in map(PAIR.fullmatch, lines) if found]
+        self._lengths = [length for length, _ in pairs]
+        self._seconds = [seconds for _, seconds in pairs]
+        self.known = bool(pairs)
+        ends = [a for a, b in zip(self._seconds, self._seconds[1:]) if b < a] + self._seconds[-1:]
+        self.total = sum(ends)
+
+    def at(self, place: int) -> float:
+        """CPU seconds of the attempt that had written `place` bytes of log, at that moment; 0.0 if nothing is known."""
+        if not self.known:
+            return 0.0
+        return self._seconds[min(bisect_left(self._lengths, place), len(self._seconds) - 1)]
