@@ -18,7 +18,8 @@ from functools import partial
 from typing import Any, Optional
 
 import torch
-from torch import Tensor, nn
+from fairseq.distributed import utils as distributed
+from torch import Generator, Tensor, nn
 
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.projection import wrappers
@@ -88,19 +89,29 @@ def parse_views(text: str, views: int) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-def draw(kind: str, rate: float, cuttable: Tensor, width: int) -> Tensor:
-    """What to zero of embeddings [B, T, width]: bool, [B, T, 1] or [B, T, width]; from the device's default generator.
+def own_generator(device: torch.device) -> Generator:
+    """A generator that the seed of torch's default generator fixes, and that differs between data-parallel workers.
 
-    cuttable: bool [B, T]; nothing else is cut.
+    fairseq seeds all workers alike before every update: from the default generator they would cut the same places.
+    """
+    seed = int(torch.randint(2**62, ()))
+    worker = distributed.get_data_parallel_rank() if torch.distributed.is_initialized() else 0
+    return Generator(device).manual_seed(seed + worker)
+
+
+def draw(kind: str, rate: float, cuttable: Tensor, width: int, generator: Optional[Generator] = None) -> Tensor:
+    """What to zero of embeddings [B, T, width]: bool, [B, T, 1] or [B, T, width].
+
+    cuttable: bool [B, T]; nothing else is cut. generator: of the same device; None for the device's default one.
     """
     rows, _ = cuttable.shape
-    device = cuttable.device
+    chances = partial(torch.rand, device=cuttable.device, generator=generator)
     if kind == "token":
-        return (cuttable & (torch.rand(cuttable.shape, device=device) < rate)).unsqueeze(-1)
+        return (cuttable & (chances(cuttable.shape) < rate)).unsqueeze(-1)
     if kind == "feature":
-        return cuttable.unsqueeze(-1) & (torch.rand(rows, 1, width, device=device) < rate)
+        return cuttable.unsqueeze(-1) & (chances(rows, 1, width) < rate)
     count = cuttable.sum(1, keepdim=True)
-    chance = torch.rand(2, rows, 1, device=device)
+    chance = chances(2, rows, 1)
     length = torch.minimum((rate * count + chance[0]).floor().long(), count)
     start = torch.minimum((chance[1] * (count - length + 1)).floor().long(), count - length)
     rank = cuttable.cumsum(1) - 1  # the place of a token among those that may be cut
@@ -169,10 +180,11 @@ class _Hooks:
             return None
         self.seen.add(self.side)
         blocks = []
+        generator = own_generator(output.device)
         for cut, tokens in zip(self.cut_blocks, inputs[0].chunk(len(self.cut_blocks))):
             if cut:
                 cuttable = self.cutoff.cuttable(tokens, self.side)
-                blocks.append(draw(self.cutoff.kind, self.cutoff.rate, cuttable, output.size(-1)))
+                blocks.append(draw(self.cutoff.kind, self.cutoff.rate, cuttable, output.size(-1), generator))
             else:
                 blocks.append(torch.zeros_like(tokens, dtype=torch.bool).unsqueeze(-1))
         width = max(block.size(-1) for block in blocks)

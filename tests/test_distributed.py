@@ -60,6 +60,13 @@ def test_equals_one_process_with_twice_the_batch(corpus, trained, name, monkeypa
         assert one["logged"][0]["rdrop_kl"] > 0.01
 
 
+def test_each_process_cuts_other_places_though_fairseq_seeds_them_alike(trained):
+    places = [torch.load(trained / f"cut.{rank}.pt") for rank in (0, 1)]
+    assert all(place.any() for place in places)
+    assert not places[0].equal(places[1])
+    assert places[0].equal(two_processes.cut_places())  # the first process cuts what one alone does
+
+
 @pytest.fixture
 def ddp():
     """Torch's wrapper in a group of one, as fairseq makes it."""

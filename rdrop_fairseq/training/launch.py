@@ -2,7 +2,7 @@
 
 Everything that can be wrong is checked first (config, options, batch, data directory); then the fairseq-train command
 is printed and takes this process's place, its output shown and added to train.log in the save directory. Several
-devices go through torchrun. Run again, it goes on from checkpoint_last.pt.
+devices go through torchrun. Run again, it goes on from checkpoint_last.pt, or from the newest checkpoint that is whole.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.training.batch import Batch, plan
 from rdrop_fairseq.training.config import Experiment, find_config, read_config
 from rdrop_fairseq.training.data import check_data
+from rdrop_fairseq.training.resume import instead_of_broken_last
 
 # Fixed by the launcher; after `--` they would contradict what it has worked out.
 RESERVED = ("--user-dir", "--distributed-world-size", "--distributed-init-method", "--distributed-rank")
@@ -72,6 +73,7 @@ def prepare(args: argparse.Namespace, extra: list[str]) -> Job:
                experiment.own.get("prepare"))
     save_dir = choose_save_dir(args, experiment, extra, seen)
     settle_pretrained(words, seen, args.root, save_dir)
+    settle_restart(words, extra, seen, save_dir)
 
     machine = hardware.detect(cpu=seen.cpu)
     if machine.gpus and args.processes is not None and args.processes > machine.gpus:
@@ -124,6 +126,19 @@ def settle_pretrained(words: list[str], seen: argparse.Namespace, root: Path, sa
         replace(words, "--finetune-from-model", str(path))
     if not path.is_file() and not (save_dir / "checkpoint_last.pt").exists():
         raise UserError(f"there is no {path} to start from: the head of the config says where it comes from")
+
+
+def settle_restart(words: list[str], extra: list[str], seen: argparse.Namespace, save_dir: Path) -> None:
+    """Go on from another checkpoint if the last one was cut short by a kill, and say so; unless one was asked for."""
+    if seen.restore_file != "checkpoint_last.pt":
+        return
+    start = instead_of_broken_last(save_dir)
+    if start is None:
+        return
+    print(f"{save_dir}/checkpoint_last.pt is cut short: going on from {start.name}", file=sys.stderr)
+    for given in (words, extra):  # fairseq takes only one of the two, and this training is past that
+        given[:] = without(given, "--finetune-from-model")
+    words += ["--restore-file", os.path.abspath(start)]
 
 
 def update_freq(args: argparse.Namespace, extra: list[str], seen: argparse.Namespace) -> Optional[int]:

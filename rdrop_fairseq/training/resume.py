@@ -35,6 +35,18 @@ def newest_whole(save_dir: Path) -> Path | None:
     return next((path for _, path in sorted(written, reverse=True) if is_whole(path)), None)
 
 
+def instead_of_broken_last(save_dir: Path) -> Path | None:
+    """The newest whole checkpoint where checkpoint_last.pt, which fairseq would go on from, is cut short; None where
+    it is whole or there is none. UserError if nothing else is whole."""
+    last = save_dir / "checkpoint_last.pt"
+    if not last.exists() or is_whole(last):
+        return None
+    found = newest_whole(save_dir)
+    if found is None:
+        raise UserError(f"{last} is cut short and no other checkpoint beside it is whole: remove it to start anew")
+    return found
+
+
 @contextlib.contextmanager
 def only_one(path: Path) -> Iterator[IO[str]]:
     """Holds the lock file `path`, which to give on to a child process (pass_fds) makes it last as long as that one.

@@ -17,8 +17,10 @@ import torch
 from fairseq.distributed import utils as distributed
 from fairseq.models import distributed_fairseq_model
 from tiny_fairseq import RDROP, Session, config, session
+from tiny_models import make_model, make_sample, make_task
 
 from rdrop_fairseq import passes, views
+from rdrop_fairseq.cutoff import Cutoff, cutting
 
 UPDATES, SENTENCES = 3, 8
 OPTIONS = [*RDROP, "--dropout", "0", "--clip-norm", "0", "--optimizer", "sgd", "--lr", "0.5", "--momentum", "0.9"]
@@ -76,6 +78,20 @@ def result(data: Path, name: str, rank: int = 0, processes: int = 1) -> dict[str
     return {"logged": logged, "model": run.parameters()}
 
 
+def cut_places() -> torch.Tensor:
+    """What cutoff takes away of the source of a batch under a seed that is the same everywhere: bool [B, T, d]."""
+    task, sample = make_task(), make_sample()
+    model = make_model()
+    cutoff = Cutoff.of_task(task, "token", 0.5, views=(0,))
+    torch.manual_seed(7)
+    seen = []
+    with cutting(model, cutoff, [0]):
+        handle = model.encoder.embed_tokens.register_forward_hook(lambda *call: seen.append(call[2].eq(0)))
+        model(**sample["net_input"])
+        handle.remove()
+    return seen[0]
+
+
 def world(processes: int) -> list[str]:
     return ["--distributed-world-size", str(processes), "--distributed-backend", "gloo", "--distributed-no-spawn"]
 
@@ -97,6 +113,7 @@ def main() -> None:
     for name in RUNS:
         found = result(data, name, rank, processes)
         torch.save(found, out / f"{name}.{rank}.pt")
+    torch.save(cut_places(), out / f"cut.{rank}.pt")
     torch.distributed.barrier()
 
 

@@ -58,7 +58,8 @@ def test_cpu_seconds_beside_the_log(tmp_path):
     first = inner(100, 12) + valid(100, 1.5)
     log.write_text(first + inner(200, 24) + inner(200, 9) + valid(200, 3.6))
     whole, lost = log.stat().st_size, len(first + inner(200, 24))
-    (tmp_path / "train.cpu.csv").write_text(f"10,1.00\n{len(first)},8.00\n{lost},17.00\n{lost + 5},2.00\n{whole},6.00\n7")
+    pairs = [(10, "1.00"), (len(first), "8.00"), (lost, "17.00"), (lost + 5, "2.00"), (whole, "6.00")]
+    (tmp_path / "train.cpu.csv").write_text("".join(f"{length},{seconds}\n" for length, seconds in pairs) + "7")
     assert [(point.updates, point.cpu_seconds) for point in read_curve(log)] == [(100, 8.0), (200, 14.0)]
     assert CpuTimes(log).total == 17.0 + 6.0
 
@@ -66,7 +67,8 @@ def test_cpu_seconds_beside_the_log(tmp_path):
 def test_the_clock_reads_the_cpu_time_of_a_process(tmp_path):
     """Against the process's own times(2)."""
     log = tmp_path / "train.log"
-    work = "import os, sys; [sum(range(1000)) for _ in range(60000)]; print(sum(os.times()[:2]), flush=True); sys.stdin.read()"
+    work = "import os, sys; [sum(range(1000)) for _ in range(60000)]; print(sum(os.times()[:2]), flush=True); "
+    work += "sys.stdin.read()"
     with log.open("wb") as out:
         process = subprocess.Popen([sys.executable, "-c", work], stdin=subprocess.PIPE, stdout=out)
     with CpuClock(log, process.pid):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.training import hardware, launch
@@ -130,8 +131,26 @@ def test_a_pretrained_model_is_looked_for_before_training(plan, tmp_path: Path) 
     wanted = ("--finetune-from-model", str(tmp_path / "model.pt"), "--save-dir", str(tmp_path))
     with pytest.raises(UserError, match=r"there is no .*model\.pt to start from"):
         plan(extra=wanted)
-    (tmp_path / "checkpoint_last.pt").touch()  # training has begun: the model is no longer needed
+    torch.save({}, tmp_path / "checkpoint_last.pt")  # training has begun: the model is no longer needed
     assert "continues" in plan(extra=wanted).summary
+
+
+def test_a_broken_last_checkpoint_is_gone_around(plan, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    last, best = tmp_path / "checkpoint_last.pt", tmp_path / "checkpoint_best.pt"
+    torch.save({"model": torch.arange(500.0)}, last)
+    words = f"--save-dir {tmp_path}"
+    assert "--restore-file" not in plan(words).command
+    last.write_bytes(last.read_bytes()[:-100])
+    with pytest.raises(UserError, match="remove it to start anew"):
+        plan(words)
+    torch.save({"model": torch.arange(500.0)}, best)
+    assert value(plan(words), "--restore-file") == str(best)
+    assert "checkpoint_last.pt is cut short: going on from checkpoint_best.pt" in capsys.readouterr().err
+    other = plan(words, extra=("--restore-file", "mine.pt"))
+    assert value(other, "--restore-file") == "mine.pt"
+    tuned = plan(words, extra=("--finetune-from-model", str(best)))
+    assert value(tuned, "--restore-file") == str(best)
+    assert "--finetune-from-model" not in tuned.command
 
 
 @pytest.mark.parametrize("option", ["--user-dir", "--distributed-world-size=2"])
