@@ -17,6 +17,7 @@ from rdrop_fairseq.errors import UserError
 OBJECTIVES = {
     "rdrop": ("rdrop", {"rdrop_alpha": 2.0}),
     "rdrop-three-passes": ("rdrop", {"rdrop_alpha": 2.0, "rdrop_passes": 3}),
+    "rdrop-four-passes": ("rdrop", {"rdrop_alpha": 2.0, "rdrop_passes": 4}),
     "rdrop-token": ("rdrop", {"rdrop_alpha": 2.0, "rdrop_cutoff": "token", "rdrop_cutoff_rate": 0.3}),
     "rdrop-span-all": ("rdrop", {"rdrop_alpha": 2.0, "rdrop_cutoff": "span", "rdrop_cutoff_views": "all"}),
     "cutoff": ("cutoff", {"rdrop_cutoff_rate": 0.3}),
@@ -171,3 +172,19 @@ def test_plain_updates_of_a_schedule_are_not_cut():
 def test_bad_options(name, options, message):
     with pytest.raises(UserError, match=message):
         make_criterion(name, **options)
+
+
+@ALL_OBJECTIVES
+@pytest.mark.parametrize("forward", ["stacked", "separate"])
+def test_activation_checkpointing_changes_nothing(name, options, forward):
+    """The layers are run again in backward, when nothing is cut any more; the embeddings are not."""
+    sample = make_sample()
+    results = []
+    for again in (False, True):
+        model = make_model(checkpoint_activations=again)
+        loss, _ = step(make_criterion(name, rdrop_forward=forward, **options), model, sample)
+        results.append((loss, gradients(model)))
+    assert results[0][0] == results[1][0]
+    assert results[0][1].keys() == results[1][1].keys()
+    for key, value in results[0][1].items():
+        torch.testing.assert_close(value, results[1][1][key], rtol=1e-4, atol=1e-6)
