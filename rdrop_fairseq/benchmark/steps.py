@@ -132,7 +132,7 @@ def measure(shape: dict[str, int], threads: int, turns: int, device: str) -> lis
     seconds[LIMIT] = [a + b for a, b in zip(seconds[PASSES], seconds[PRODUCTS])]
     how = [json.dumps(shape), str(threads), device]
     memory = {
-        name: in_own_process("rdrop_fairseq.benchmark.steps", [name, *how])["peak_mb"] for name in CRITERIONS
+        name: in_own_process("rdrop_fairseq.benchmark.steps", [name, *how])["peak_mb"] for name in (*CRITERIONS, PASSES)
     }
     words = trainees[OURS].batch["ntokens"]
     return [
@@ -152,17 +152,18 @@ def measure(shape: dict[str, int], threads: int, turns: int, device: str) -> lis
 
 
 def main(argv: Optional[list[str]] = None) -> None:
-    """`python -m rdrop_fairseq.benchmark.steps NAME SHAPE THREADS DEVICE`: peak memory of three steps of one."""
+    """`python -m rdrop_fairseq.benchmark.steps NAME SHAPE THREADS DEVICE`: peak memory of three steps of it."""
     parser = argparse.ArgumentParser()
     for name in ("name", "shape", "threads", "device"):
         parser.add_argument(name)
     args = parser.parse_args(sys.argv[1:] if argv is None else argv)
     torch.set_num_threads(int(args.threads))
-    trainee = Trainee(args.name, **json.loads(args.shape), device=args.device)
+    trainee = Trainee(OURS if args.name == PASSES else args.name, **json.loads(args.shape), device=args.device)
+    step = trainee.two_passes if args.name == PASSES else trainee.step
 
     def three() -> None:
         for _ in range(3):
-            trainee.step()
+            step()
 
     peak, _ = peak_above(three, args.device)
     print(json.dumps({"peak_mb": peak}))
