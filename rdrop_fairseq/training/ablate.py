@@ -118,8 +118,11 @@ def report(
         raise UserError(f"nothing in {args.out} is finished: run without --report first")
     print(ablation_report.write_table(rows, args.convention, len(args.seeds), args.out))
     curves = ablation_report.write_curves(trials, args.out)
+    budgets = ablation_report.budget_table(rows, curves)
+    if budgets:
+        print("\n" + ablation_report.write_budgets(budgets, args.out))
     written = ablation_report.plots(rows, axes, curves, args.convention, args.out)
-    names = ["table.md", "table.csv", "curves.csv", *(path.name for path in written)]
+    names = ["table.md", "table.csv", "curves.csv", *["budgets.csv"] * bool(budgets), *(path.name for path in written)]
     print(f"{args.out}: {', '.join(names)}", file=sys.stderr)
 
 

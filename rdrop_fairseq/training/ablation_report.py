@@ -15,10 +15,12 @@ from typing import Any, Optional
 from rdrop_fairseq.corpus import files
 from rdrop_fairseq.scoring import conventions, results
 from rdrop_fairseq.scoring.significance import Comparison, compare
-from rdrop_fairseq.training.curves import Point, read_curve
+from rdrop_fairseq.training.curves import Point, best_within, read_curve
 from rdrop_fairseq.training.grid import System
 from rdrop_fairseq.training.trial import Trial
 
+# For the question what to do with a given time: budgets in multiples of what the baseline took to its end.
+BUDGETS = (0.25, 0.5, 1.0, 2.0, 3.0)
 BREVITY = re.compile(r"BP ?= ?([\d.]+)")
 
 
@@ -129,6 +131,34 @@ def write_curves(trials: Mapping[str, Sequence[Trial]], out: Path) -> dict[str, 
     with files.atomic(out / "curves.csv", "w") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
     return curves
+
+
+def budget_table(rows: Sequence[Row], curves: Mapping[str, Sequence[Sequence[Point]]]) -> list[list[str]]:
+    """Best validation score of each system within the same CPU seconds, mean over seeds; head and lines, as text.
+
+    Empty where the baseline is not finished or no CPU seconds were recorded; a cell is, where a seed has no validation
+    by then.
+    """
+    if not rows or rows[0].system.name != "baseline":
+        return []
+    points = [point for row in rows for curve in curves[row.system.name] for point in curve]
+    if not points or any(point.cpu_seconds is None for point in points):
+        return []
+    metric = "bleu" if any("bleu" in point.metrics for point in points) else "nll_loss"
+    budgets = [round(share * rows[0].cpu_seconds) for share in BUDGETS]
+    lines = [[f"best validation {metric} within CPU seconds", *map(str, budgets)]]
+    for row in rows:
+        best = [[best_within(curve, budget, metric) for curve in curves[row.system.name]] for budget in budgets]
+        means = [None if None in values else statistics.mean(v for v in values if v is not None) for values in best]
+        lines.append([row.system.name, *("" if mean is None else f"{mean:.2f}" for mean in means)])
+    return lines
+
+
+def write_budgets(lines: Sequence[Sequence[str]], out: Path) -> str:
+    """budgets.csv in `out`, and the table as Markdown."""
+    with files.atomic(out / "budgets.csv", "w") as file:
+        csv.writer(file, lineterminator="\n").writerows(lines)
+    return markdown(lines)
 
 
 def plots(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
@@ -60,6 +61,16 @@ def read_curve(log: Path) -> list[Point]:
             metrics = {name[len("valid_") :]: value for name, value in values.items() if name.startswith("valid_")}
             points[updates] = Point(updates, marks[-1].wall, metrics, marks[-1].cpu if times.known else None)
     return [points[number] for number in sorted(points)]
+
+
+def best_within(curve: Sequence[Point], seconds: float, metric: str) -> Optional[float]:
+    """The best value of a metric (highest BLEU, else lowest) in the first CPU seconds; None if there is none."""
+    seen = [
+        point.metrics[metric]
+        for point in curve
+        if metric in point.metrics and point.cpu_seconds is not None and point.cpu_seconds <= seconds
+    ]
+    return None if not seen else max(seen) if metric == "bleu" else min(seen)
 
 
 def _numbers(stats: dict[str, Any]) -> dict[str, float]:

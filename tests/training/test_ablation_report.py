@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rdrop_fairseq.training import ablation_plots
-from rdrop_fairseq.training.ablation_report import Row, markdown, table
+from rdrop_fairseq.training.ablation_report import Row, budget_table, markdown, table
 from rdrop_fairseq.training.curves import Point
 from rdrop_fairseq.training.grid import BASELINE, System
 
@@ -53,3 +53,21 @@ def test_curves_are_of_bleu_where_there_is_one(tmp_path):
     curves = {"a": [[Point(10, 1.0, {"bleu": 3.0, "nll_loss": 4.0}), Point(20, 2.0, {"bleu": 5.0, "nll_loss": 3.0})]]}
     assert ablation_plots.curve_plot(curves, "seconds", tmp_path / "curves.png") == tmp_path / "curves.png"
     assert ablation_plots.curve_plot({"a": [[]]}, "seconds", tmp_path / "none.png") is None
+
+
+def test_the_best_score_within_the_same_seconds():
+    """The baseline took 120 s on average: budgets of 30, 60, 120, 240 and 360."""
+
+    def curve(*values):
+        return [Point(n, 0.0, {"bleu": bleu}, seconds) for n, (seconds, bleu) in enumerate(values)]
+
+    curves = {
+        "baseline": [curve((25, 3.0), (60, 6.0), (110, 5.0)), curve((30, 4.0), (61, 8.0))],
+        "alpha=1": [curve((100, 5.0), (300, 9.0)), curve((130, 7.0), (240, 6.5))],
+    }
+    lines = budget_table(ROWS[:2], curves)
+    assert lines[0] == ["best validation bleu within CPU seconds", "30", "60", "120", "240", "360"]
+    assert lines[1] == ["baseline", "3.50", "5.00", "7.00", "7.00", "7.00"]
+    assert lines[2] == ["alpha=1", "", "", "", "6.00", "8.00"]
+    assert budget_table(ROWS[1:2], curves) == []
+    assert budget_table(ROWS[:1], {"baseline": [[Point(1, 1.0, {"bleu": 3.0})]]}) == []
