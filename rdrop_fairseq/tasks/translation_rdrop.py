@@ -8,6 +8,7 @@ from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 
 from rdrop_fairseq.tasks import beam
+from rdrop_fairseq.tasks.patience import KeepsPatience
 
 
 class HandsOverNumUpdates:
@@ -36,9 +37,9 @@ class TranslationRDropConfig(TranslationConfig):
 
 
 @register_task("translation_rdrop", dataclass=TranslationRDropConfig)
-class TranslationRDropTask(HandsOverNumUpdates, TranslationTask):
-    """Translation with a criterion that changes over updates (--rdrop-start-updates and its kin), and with generators
-    for validation (--eval-bleu) that leave the model as it was."""
+class TranslationRDropTask(KeepsPatience, HandsOverNumUpdates, TranslationTask):
+    """Translation with a criterion that changes over updates (--rdrop-start-updates and its kin), with generators for
+    validation (--eval-bleu) that leave the model as it was, and with a --patience that restarts do not reset."""
 
     def build_generator(self, models: Any, args: Any, **kwargs: Any) -> Any:
         """fairseq's generator, which leaves no trace on the models outside of inference_step (see beam.py)."""
