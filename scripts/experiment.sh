@@ -43,6 +43,6 @@ validation=(--eval-bleu --eval-bleu-args '{"beam":1,"max_len_a":1.2,"max_len_b":
     --keep-interval-updates 1 --no-epoch-checkpoints)
 
 exec scripts/ablate.sh $data/bin --out outputs/experiment --set alpha 3 --vary criterion rdrop simcut \
-    --vary cutoff token --vary start 2500 --vary forward shared-encoder --seeds 1 2 --parallel 2 \
+    --vary cutoff token --vary start 2500 --vary forward shared-encoder --seeds 1 2 3 --parallel 2 \
     --generate "--beam 5 --max-tokens 4000" "$@" -- \
     "${model[@]}" "${optimization[@]}" "${validation[@]}" --num-workers 0 --log-interval 50 --cpu
