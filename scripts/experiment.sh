@@ -36,13 +36,13 @@ for side in encoder decoder; do
     model+=("--$side-layers" 2 "--$side-embed-dim" 128 "--$side-ffn-embed-dim" 256 "--$side-attention-heads" 4)
 done
 optimization=(--optimizer adam --adam-betas "(0.9,0.98)" --lr 2e-3 --lr-scheduler inverse_sqrt --warmup-updates 400
-    --label-smoothing 0.1 --max-tokens 500 --required-batch-size-multiple 1 --max-update 20000 --patience 5)
+    --label-smoothing 0.1 --max-tokens 500 --required-batch-size-multiple 1 --max-update 30000 --patience 10)
 validation=(--eval-bleu --eval-bleu-args '{"beam":1,"max_len_a":1.2,"max_len_b":8}' --eval-bleu-remove-bpe
     --eval-tokenized-bleu --best-checkpoint-metric bleu --maximize-best-checkpoint-metric --max-tokens-valid 4000
     --validate-interval-updates 500 --save-interval-updates 500 --validate-interval 100000 --save-interval 100000
     --keep-interval-updates 1 --no-epoch-checkpoints)
 
 exec scripts/ablate.sh $data/bin --out outputs/experiment --set alpha 3 --vary criterion rdrop simcut \
-    --vary cutoff token --vary start 2500 --vary forward shared-encoder --seeds 1 2 3 --parallel 2 \
+    --vary cutoff token --vary start 2500 --vary forward shared-encoder --seeds 1 2 --parallel 2 \
     --generate "--beam 5 --max-tokens 4000" "$@" -- \
     "${model[@]}" "${optimization[@]}" "${validation[@]}" --num-workers 0 --log-interval 50 --cpu
