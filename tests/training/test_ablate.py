@@ -88,6 +88,8 @@ def test_curves_and_pictures(finished):
         rows = [row for row in csv.DictReader(file) if row["metric"] == "nll_loss"]
     places = {(row["system"], row["seed"], row["updates"]) for row in rows}
     assert places == {(system, "1", updates) for system in ("baseline", "cutoff=token") for updates in "246"}
+    assert {path.parent.name for path in out.rglob("*.cpu.csv")} == {f"{name}.seed1" for name, _, _ in places}
+    assert not list(out.rglob("score.cpu.csv"))  # for training alone there is a curve
     assert len(rows) == len(places)
     for name in ("axis-cutoff", "curves-updates", "curves-seconds"):
         assert (out / f"{name}.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
