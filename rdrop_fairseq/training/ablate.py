@@ -22,6 +22,7 @@ from tqdm import tqdm
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.scoring import conventions
 from rdrop_fairseq.training import ablation_report
+from rdrop_fairseq.training.ablation_rows import make_rows
 from rdrop_fairseq.training.data import check_data
 from rdrop_fairseq.training.grid import AXES, CRITERIA, System, make_systems
 from rdrop_fairseq.training.trial import Processes, Trial, updates_done
@@ -113,7 +114,7 @@ def report(
 ) -> None:
     """Write tables, curves and plots of what is finished, and print the table."""
     args.out.mkdir(parents=True, exist_ok=True)
-    rows = ablation_report.make_rows(systems, trials, args.convention)
+    rows = make_rows(systems, trials, args.convention)
     if not rows:
         raise UserError(f"nothing in {args.out} is finished: run without --report first")
     print(ablation_report.write_table(rows, args.convention, len(args.seeds), args.out))

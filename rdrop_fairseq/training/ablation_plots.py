@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import Any, Optional
 
 from matplotlib.figure import Figure
 
 from rdrop_fairseq.corpus import files
+from rdrop_fairseq.training.ablation_rows import Row
 from rdrop_fairseq.training.curves import Point
-
-if TYPE_CHECKING:
-    from rdrop_fairseq.training.ablation_report import Row
 
 
 def axis_plot(rows: Sequence[Row], axis: str, values: Sequence[str], title: str, path: Path) -> Optional[Path]:

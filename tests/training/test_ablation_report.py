@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from rdrop_fairseq.training import ablation_plots
-from rdrop_fairseq.training.ablation_report import Row, budget_table, markdown, table
+from rdrop_fairseq.training.ablation_report import budget_table, markdown, table
+from rdrop_fairseq.training.ablation_rows import Row
 from rdrop_fairseq.training.curves import Point
 from rdrop_fairseq.training.grid import BASELINE, System
 
