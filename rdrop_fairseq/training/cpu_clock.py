@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from pathlib import Path
 from typing import Optional
 
@@ -69,11 +69,23 @@ class CpuTimes:
         self._lengths = [length for length, _ in pairs]
         self._seconds = [seconds for _, seconds in pairs]
         self.known = bool(pairs)
-        ends = [a for a, b in zip(self._seconds, self._seconds[1:]) if b < a] + self._seconds[-1:]
-        self.total = sum(ends)
+        drops = [i for i in range(1, len(pairs)) if self._seconds[i] < self._seconds[i - 1]]
+        self._firsts = [0, *drops, len(pairs)]  # of each attempt's pairs, and the end
+        self.total = sum(self._seconds[end - 1] for end in self._firsts[1:]) if pairs else 0.0
 
-    def at(self, place: int) -> float:
-        """CPU seconds of the attempt that had written `place` bytes of log, at that moment; 0.0 if nothing is known."""
+    def attempt(self, place: int) -> int:
+        """Which attempt had written `place` bytes of log, counted from 0, by the first look after that."""
+        return bisect_right(self._firsts, self._pair(place)) - 1
+
+    def at(self, place: int, attempt: Optional[int] = None) -> float:
+        """CPU seconds of the attempt that had written `place` bytes of log, at that moment; 0.0 if nothing is known.
+
+        What an attempt wrote after its last look has the time of that, if `attempt` says which one it was.
+        """
         if not self.known:
             return 0.0
-        return self._seconds[min(bisect_left(self._lengths, place), len(self._seconds) - 1)]
+        pair = self._pair(place)
+        return self._seconds[pair if attempt is None else min(pair, self._firsts[attempt + 1] - 1)]
+
+    def _pair(self, place: int) -> int:
+        return min(bisect_left(self._lengths, place), max(len(self._lengths) - 1, 0))

@@ -6,17 +6,20 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Optional
 
 from rdrop_fairseq.training.cpu_clock import CpuTimes
 
 LINE = re.compile(r"\| (train_inner|valid) \| (\{.*\})\s*$")
+STAMP = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
+START = "| fairseq_cli.train | {'_name'"  # its options, which fairseq-train prints first
 
 
 @dataclass(frozen=True)
 class Point:
-    """One validation. seconds: wall time of the training up to it, as fairseq counts it, that of attempts before a
+    """One validation. seconds: wall time of the training up to it, by the log's time stamps, that of attempts before a
     restart included; cpu_seconds: CPU time likewise, None if it was not recorded; metrics: what was measured, such as
     loss, nll_loss, bleu."""
 
@@ -37,30 +40,59 @@ class Mark:
 
 def read_curve(log: Path) -> list[Point]:
     """The validations of a training in order. After a restart from an older checkpoint, those done twice count once,
-    with the seconds of the attempt that was gone on with."""
-    times = CpuTimes(log)
-    points: dict[int, Point] = {}
-    marks = [Mark(0, 0.0, 0.0)]
-    start, last_wall, place = marks[0], 0.0, 0
+    with the seconds of the attempt that was gone on with.
+
+    Time stamps, since the `wall` that fairseq logs stays 0 in a training that goes on from a checkpoint.
+    """
+    reader = _Reader(CpuTimes(log))
+    place = 0
     for raw in log.read_bytes().splitlines(keepends=True):
         place += len(raw)
-        found = LINE.search(raw.decode("utf-8", errors="replace"))
-        if not found:
-            continue
-        values = _numbers(json.loads(found[2]))
-        if found[1] == "train_inner":
-            updates, wall = int(values["num_updates"]), values["wall"]
-            if wall < last_wall:  # both clocks start again with every process
-                marks = [mark for mark in marks if mark.updates < updates]
-                points = {number: point for number, point in points.items() if number < updates}
-                start = marks[-1]
-            last_wall = wall
-            marks.append(Mark(updates, start.wall + wall, start.cpu + times.at(place)))
-        else:
-            updates = int(values.pop("valid_num_updates"))
+        text = raw.decode("utf-8", errors="replace")
+        if START in text:
+            reader.start(text)
+        elif found := LINE.search(text):
+            reader.line(found[1], _numbers(json.loads(found[2])), reader.clock(text, place))
+    return [reader.points[number] for number in sorted(reader.points)]
+
+
+class _Reader:
+    """The validations so far, and when each update was made."""
+
+    def __init__(self, times: CpuTimes) -> None:
+        self.times = times
+        self.points: dict[int, Point] = {}
+        self.marks = [Mark(0, 0.0, 0.0)]
+        self.base = self.marks[0]  # where this attempt went on
+        self.began: Optional[datetime] = None
+        self.fresh = False  # nothing of this attempt was seen yet
+        self.attempt: Optional[int] = None  # of the CPU clock
+
+    def start(self, text: str) -> None:
+        """A new attempt; at which update is told by its first line."""
+        self.began, self.fresh, self.attempt = _stamp(text), True, None
+
+    def clock(self, text: str, place: int) -> Mark:
+        """Wall and CPU seconds of this attempt at the line that ends there."""
+        stamp = _stamp(text)
+        self.began = self.began or stamp
+        if self.attempt is None:
+            self.attempt = self.times.attempt(place)
+        wall = (stamp - self.began).total_seconds() if stamp and self.began else 0.0
+        return Mark(0, wall, self.times.at(place, self.attempt))
+
+    def line(self, kind: str, values: dict[str, float], clock: Mark) -> None:
+        """Take in what was logged of training (train_inner) or validation (valid)."""
+        updates = int(values.pop("num_updates" if kind == "train_inner" else "valid_num_updates"))
+        if self.fresh:
+            self.marks = [mark for mark in self.marks if mark.updates < updates]
+            self.points = {number: point for number, point in self.points.items() if number < updates}
+            self.base, self.fresh = self.marks[-1], False
+        mark = Mark(updates, self.base.wall + clock.wall, self.base.cpu + clock.cpu)
+        self.marks.append(mark)
+        if kind == "valid":
             metrics = {name[len("valid_") :]: value for name, value in values.items() if name.startswith("valid_")}
-            points[updates] = Point(updates, marks[-1].wall, metrics, marks[-1].cpu if times.known else None)
-    return [points[number] for number in sorted(points)]
+            self.points[updates] = Point(updates, mark.wall, metrics, mark.cpu if self.times.known else None)
 
 
 def best_within(curve: Sequence[Point], seconds: float, metric: str) -> Optional[float]:
@@ -71,6 +103,11 @@ def best_within(curve: Sequence[Point], seconds: float, metric: str) -> Optional
         if metric in point.metrics and point.cpu_seconds is not None and point.cpu_seconds <= seconds
     ]
     return None if not seen else max(seen) if metric == "bleu" else min(seen)
+
+
+def _stamp(text: str) -> Optional[datetime]:
+    found = STAMP.match(text)
+    return datetime.strptime(found[0], "%Y-%m-%d %H:%M:%S") if found else None
 
 
 def _numbers(stats: dict[str, Any]) -> dict[str, float]:
