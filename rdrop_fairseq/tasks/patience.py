@@ -29,5 +29,5 @@ class KeepsPatience:
 
     def set_checkpoint_dict(self, state: dict[str, Any]) -> None:
         """Set fairseq's counter to what `get_checkpoint_dict` gave."""
-        for counter in counters() if "patience_best" in state else []:
+        for counter in counters():
             counter.best, counter.num_runs = state["patience_best"], state["patience_runs"]

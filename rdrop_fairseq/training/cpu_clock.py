@@ -1,8 +1,7 @@
 """CPU seconds of a training beside its log, so that learning curves do not depend on what else the machine was doing.
 
 Only a pair of numbers is written now and then: how long the log was, and how many CPU seconds this process had used by
-then. A line of the log is dated by the first pair that covers it; as fairseq's own clock, this one starts at zero again
-with every attempt.
+then. A line of the log is dated by the first pair that covers it. The clock starts at zero again with every attempt.
 """
 
 from __future__ import annotations

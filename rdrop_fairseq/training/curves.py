@@ -12,9 +12,8 @@ from typing import Any, Optional
 
 from rdrop_fairseq.training.cpu_clock import CpuTimes
 
-LINE = re.compile(r"\| (train_inner|valid) \| (\{.*\})\s*$")
-STAMP = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
-START = "| fairseq_cli.train | {'_name'"  # its options, which fairseq-train prints first
+# time stamp, logger, content; fairseq_cli.train begins each attempt with its options, a dict
+LINE = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) \| \w+ \| (fairseq_cli\.train|train_inner|valid) \| (\{.*\})\s*$")
 
 
 @dataclass(frozen=True)
@@ -48,11 +47,13 @@ def read_curve(log: Path) -> list[Point]:
     place = 0
     for raw in log.read_bytes().splitlines(keepends=True):
         place += len(raw)
-        text = raw.decode("utf-8", errors="replace")
-        if START in text:
-            reader.start(text)
-        elif found := LINE.search(text):
-            reader.line(found[1], _numbers(json.loads(found[2])), reader.clock(text, place))
+        if not (found := LINE.match(raw.decode("utf-8", errors="replace"))):
+            continue
+        stamp = datetime.strptime(found[1], "%Y-%m-%d %H:%M:%S")
+        if found[2] == "fairseq_cli.train":
+            reader.start(stamp)
+        else:
+            reader.line(found[2], _numbers(json.loads(found[3])), stamp, place)
     return [reader.points[number] for number in sorted(reader.points)]
 
 
@@ -65,30 +66,23 @@ class _Reader:
         self.marks = [Mark(0, 0.0, 0.0)]
         self.base = self.marks[0]  # where this attempt went on
         self.began: Optional[datetime] = None
-        self.fresh = False  # nothing of this attempt was seen yet
-        self.attempt: Optional[int] = None  # of the CPU clock
+        self.attempt: Optional[int] = None  # of the CPU clock; None until its first line
 
-    def start(self, text: str) -> None:
-        """A new attempt; at which update is told by its first line."""
-        self.began, self.fresh, self.attempt = _stamp(text), True, None
+    def start(self, stamp: datetime) -> None:
+        """A new attempt; at which update it went on is told by its first line."""
+        self.began, self.attempt = stamp, None
 
-    def clock(self, text: str, place: int) -> Mark:
-        """Wall and CPU seconds of this attempt at the line that ends there."""
-        stamp = _stamp(text)
-        self.began = self.began or stamp
+    def line(self, kind: str, values: dict[str, float], stamp: datetime, place: int) -> None:
+        """What was logged of training (train_inner) or validation (valid), in a line that ends at byte `place`."""
+        updates = int(values.pop("num_updates" if kind == "train_inner" else "valid_num_updates"))
         if self.attempt is None:
             self.attempt = self.times.attempt(place)
-        wall = (stamp - self.began).total_seconds() if stamp and self.began else 0.0
-        return Mark(0, wall, self.times.at(place, self.attempt))
-
-    def line(self, kind: str, values: dict[str, float], clock: Mark) -> None:
-        """Take in what was logged of training (train_inner) or validation (valid)."""
-        updates = int(values.pop("num_updates" if kind == "train_inner" else "valid_num_updates"))
-        if self.fresh:
             self.marks = [mark for mark in self.marks if mark.updates < updates]
             self.points = {number: point for number, point in self.points.items() if number < updates}
-            self.base, self.fresh = self.marks[-1], False
-        mark = Mark(updates, self.base.wall + clock.wall, self.base.cpu + clock.cpu)
+            self.base = self.marks[-1]
+        self.began = self.began or stamp  # a log whose head is missing
+        wall = self.base.wall + (stamp - self.began).total_seconds()
+        mark = Mark(updates, wall, self.base.cpu + self.times.at(place, self.attempt))
         self.marks.append(mark)
         if kind == "valid":
             metrics = {name[len("valid_") :]: value for name, value in values.items() if name.startswith("valid_")}
@@ -103,11 +97,6 @@ def best_within(curve: Sequence[Point], seconds: float, metric: str) -> Optional
         if metric in point.metrics and point.cpu_seconds is not None and point.cpu_seconds <= seconds
     ]
     return None if not seen else max(seen) if metric == "bleu" else min(seen)
-
-
-def _stamp(text: str) -> Optional[datetime]:
-    found = STAMP.match(text)
-    return datetime.strptime(found[0], "%Y-%m-%d %H:%M:%S") if found else None
 
 
 def _numbers(stats: dict[str, Any]) -> dict[str, float]:
