@@ -81,10 +81,6 @@ class RDropCriterion(MultiViewCriterion):
         """Called by the task before each training step with the number of finished updates."""
         self.num_updates = num_updates
 
-    def effective_alpha(self, weights: ViewWeights) -> float:
-        """alpha: the m (m - 1) ordered pairs share alpha m / 2."""
-        return weights.kl_total * 2 / weights.views
-
     def view_weights(self) -> ViewWeights:
         """R-Drop's weights at the effective alpha of this update."""
         if self.schedule.constant:

@@ -79,10 +79,6 @@ class MultiViewCriterion(LabelSmoothedCrossEntropyCriterion, ABC):
     def view_weights(self) -> ViewWeights:
         """The objective of this update."""
 
-    def effective_alpha(self, weights: ViewWeights) -> float:
-        """The option that these weights come from, as it is logged: the weight of all divergences together."""
-        return weights.kl_total
-
     def forward(
         self, model: nn.Module, sample: dict[str, Any], reduce: bool = True
     ) -> tuple[Tensor, int, dict[str, Any]]:
@@ -168,7 +164,7 @@ class MultiViewCriterion(LabelSmoothedCrossEntropyCriterion, ABC):
             "sample_size": sample_size,
             "rdrop_kl": kl,
             "rdrop_ntokens": ntokens if weights.views > 1 else 0,
-            "rdrop_alpha": self.effective_alpha(weights) * ntokens,
+            "rdrop_alpha": weights.kl_total * ntokens,
             "rdrop_trained_ntokens": ntokens,
         }
         if self.report_accuracy:

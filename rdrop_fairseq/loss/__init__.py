@@ -16,7 +16,7 @@ from torch import Tensor
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.loss.eager import eager_loss
 from rdrop_fairseq.loss.fused import LinearLoss, LogitsLoss, working_dtype
-from rdrop_fairseq.loss.rows import RowKernel
+from rdrop_fairseq.loss.rows import RowSweep
 from rdrop_fairseq.loss.weights import ViewWeights, cutoff_weights, plain_weights, rdrop_weights, simcut_weights
 
 __all__ = [
@@ -68,7 +68,7 @@ def rdrop_loss(
     index = _positions(logits, target, logits.size(-1), weights, label_smoothing, ignore_index)
     if impl == "eager":
         return eager_loss(logits, target, weights, label_smoothing, ignore_index)
-    kernel = RowKernel(weights, label_smoothing, logits.size(-1))
+    kernel = RowSweep(weights, label_smoothing, logits.size(-1))
     stacked = logits.view(weights.views, -1, logits.size(-1))
     return LogitsLoss.apply(stacked, index, target[index], kernel)
 
@@ -103,7 +103,7 @@ def linear_rdrop_loss(
     if impl == "eager":
         logits = torch.nn.functional.linear(features, weight, bias)
         return eager_loss(logits, target, weights, label_smoothing, ignore_index)
-    kernel = RowKernel(weights, label_smoothing, weight.size(0))
+    kernel = RowSweep(weights, label_smoothing, weight.size(0))
     stacked = features.view(weights.views, -1, features.size(-1))
     if index.numel() < target.numel():
         stacked, target = stacked.index_select(1, index), target[index]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from rdrop_fairseq.loss.rows import Chunk, RowKernel
+from rdrop_fairseq.loss.rows import Chunk, RowSweep
 
 # Bytes of fp32 logits of one chunk, all views together, and the most positions that are worth their memory. Measured
 # with two threads, time over that of the bare matrix products: V 8,000, d 256: 1.41 with 128 positions, 1.20 with 256,
@@ -66,7 +66,7 @@ class LogitsLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, index: Tensor, target: Tensor, kernel: RowKernel) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, logits: Tensor, index: Tensor, target: Tensor, kernel: RowSweep) -> tuple[Tensor, ...]:
         """logits: [m, N, V]; index: [n] positions that count; target: [n], their classes."""
         ctx.kernel = kernel
         ctx.save_for_backward(logits, index, target)
@@ -94,7 +94,7 @@ class LogitsLoss(torch.autograd.Function):
 
     @staticmethod
     def sweep(
-        logits: Tensor, index: Tensor, target: Tensor, kernel: RowKernel, want_grad: bool
+        logits: Tensor, index: Tensor, target: Tensor, kernel: RowSweep, want_grad: bool
     ) -> Iterator[tuple[Tensor, Chunk]]:
         """(positions, what they contribute) of each chunk."""
         views, _, classes = logits.shape
@@ -120,7 +120,7 @@ class LinearLoss(torch.autograd.Function):
         weight: Tensor,
         bias: Optional[Tensor],
         target: Tensor,
-        kernel: RowKernel,
+        kernel: RowSweep,
         operand: torch.dtype,
         wanted: tuple[bool, bool, bool],
     ) -> tuple[Tensor, ...]:
@@ -158,7 +158,7 @@ class _LinearSweep:
         features: Tensor,
         weight: Tensor,
         bias: Optional[Tensor],
-        kernel: RowKernel,
+        kernel: RowSweep,
         operand: torch.dtype,
         wanted: tuple[bool, bool, bool],
     ) -> None:

@@ -50,7 +50,7 @@ class Chunk:
     constant: list[float]
 
 
-class RowKernel:
+class RowSweep:
     """The sweep over chunks of one loss: holds its weights and the scratch memory that every chunk reuses."""
 
     def __init__(self, weights: ViewWeights, label_smoothing: float, classes: int) -> None:

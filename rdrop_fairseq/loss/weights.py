@@ -45,11 +45,14 @@ class ViewWeights:
 
 
 def rdrop_weights(alpha: float, views: int = 2) -> ViewWeights:
-    """R-Drop (Liang et al. 2021, eq. 4): c_i = 1, w_ij = alpha / (2 (m - 1)); UserError for alpha < 0 or m < 2."""
+    """R-Drop of m views (Liang et al. 2021, eq. 4 and section 4.3): c_i = 1, w_ij = alpha / (m (m - 1)).
+
+    Raises UserError for alpha < 0 or fewer than 2 views.
+    """
     check_alpha(alpha)
     if views < 2:
         raise UserError(f"R-Drop compares at least 2 views of a batch, got {views}")
-    w = alpha / (2 * (views - 1))
+    w = alpha / (views * (views - 1))
     return ViewWeights((1.0,) * views, tuple(tuple(0.0 if i == j else w for j in range(views)) for i in range(views)))
 
 

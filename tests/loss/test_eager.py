@@ -67,10 +67,10 @@ def test_js_by_hand(impl):
 
 @IMPLS
 def test_three_views_by_hand(impl):
-    """m = 3, views p, q, q: w_ij = alpha / 4, and of the six ordered pairs two are (p, q) and two (q, p)."""
+    """m = 3, views p, q, q: w_ij = alpha / 6, and of the six ordered pairs two are (p, q) and two (q, p)."""
     logits, target = tensors()
     loss, nll, kl = rdrop_loss(torch.cat([logits, logits[1:]]), target, alpha=4.0, views=3, impl=impl)
-    assert loss.item() == pytest.approx(CE_P + 2 * CE_Q + 2 * (KL_PQ + KL_QP), abs=1e-12)
+    assert loss.item() == pytest.approx(CE_P + 2 * CE_Q + 4 / 3 * (KL_PQ + KL_QP), abs=1e-12)
     assert nll.item() == pytest.approx((CE_P + 2 * CE_Q) / 3, abs=1e-12)
     assert kl.item() == pytest.approx((KL_PQ + KL_QP) / 3, abs=1e-12)
 

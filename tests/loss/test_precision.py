@@ -8,7 +8,7 @@ from loss_cases import OBJECTIVES, PAD, make_case
 
 from rdrop_fairseq.loss import fused, linear_rdrop_loss, rdrop_loss
 from rdrop_fairseq.loss.fused import LinearLoss
-from rdrop_fairseq.loss.rows import RowKernel
+from rdrop_fairseq.loss.rows import RowSweep
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 HALVES = pytest.mark.parametrize("operand", [torch.bfloat16, torch.float16], ids=str)
@@ -82,7 +82,7 @@ def half_operands(case, weights, operand):
     """What `linear_rdrop_loss` does on a GPU: operands of the matrix products in half precision, the rest in fp32."""
     kept = case.target.ne(PAD).nonzero().view(-1)
     stacked = case.features.view(weights.views, case.target.numel(), -1)[:, kept]
-    kernel = RowKernel(weights, SMOOTHING, case.weight.size(0))
+    kernel = RowSweep(weights, SMOOTHING, case.weight.size(0))
     wanted = (True, True, case.bias is not None)
     found = LinearLoss.apply(stacked, case.weight, case.bias, case.target[kept], kernel, operand, wanted)
     return [value.double() for value in (*found, *torch.autograd.grad(found[0], case.leaves()))]

@@ -14,10 +14,13 @@ def test_rdrop():
     assert rdrop_weights(5.0) == ViewWeights((1.0, 1.0), ((0.0, 2.5), (2.5, 0.0)))
 
 
-def test_rdrop_of_three_views_keeps_the_weight_of_each_view():
-    weights = rdrop_weights(5.0, views=3)
-    assert weights.ce == (1.0, 1.0, 1.0)
-    assert weights.kl == ((0.0, 1.25, 1.25), (1.25, 0.0, 1.25), (1.25, 1.25, 0.0))
+@pytest.mark.parametrize(("views", "pair"), [(3, 1.0), (4, 0.5)])
+def test_rdrop_shares_alpha_among_the_ordered_pairs(views, pair):
+    """Paper, section 4.3: alpha / (m (m - 1)) for each; worked out by hand for alpha 6."""
+    weights = rdrop_weights(6.0, views=views)
+    assert weights.ce == (1.0,) * views
+    assert weights.kl == tuple(tuple(0.0 if i == j else pair for j in range(views)) for i in range(views))
+    assert weights.kl_total == pytest.approx(6.0)
 
 
 def test_simcut():
