@@ -1,16 +1,15 @@
 """R-Drop for fairseq (Liang et al., NeurIPS 2021), loaded with `--user-dir rdrop_fairseq`.
 
-The way of a batch, one direction, no stage knows the next:
+The way of a batch, one direction; no stage knows the next:
 
-    tasks/        translation_rdrop, summarization_rdrop: tell the criterion the update number, then train as ever
-    criterions/   label_smoothed_cross_entropy_rdrop and its kin: which views, which weights at this update (schedule)
-    passes, views the batch several times through the model, in one stacked forward where that is the same
-    projection    may the loss do the output projection itself?
+    tasks/        translation_rdrop, summarization_rdrop: tell the criterion the update number, then train as fairseq does
+    criterions/   label_smoothed_cross_entropy_rdrop and its kin: which weights at this update, what is logged
+    views/        a batch -> m views of it through the model, in one stacked forward where that is the same
     loss/         features or logits of m views -> loss, nll, kl; usable without fairseq
-    metrics       what is logged, in which unit
 
 Around it: corpus/ (raw archives to binarized data), training/ (configs to fairseq-train), scoring/ (checkpoints to
-numbers), benchmark/, compat (a released fairseq under today's torch), __main__ (the command line).
+numbers), summarizing/ (a checkpoint and articles to summaries), ablation/ (grids of trainings), benchmark/ (time and
+memory), compat (a released fairseq under today's torch), __main__ (the command line).
 """
 
 from __future__ import annotations

@@ -28,8 +28,8 @@ COMMANDS = {
     "score": ("rdrop_fairseq.scoring.score", "BLEU and chrF by every convention"),
     "compare": ("rdrop_fairseq.scoring.compare", "two systems, with significance"),
     "rouge": ("rdrop_fairseq.scoring.rouge", "ROUGE with bootstrap intervals"),
-    "summarize": ("rdrop_fairseq.scoring.summarize", "summaries of text files or stdin"),
-    "ablate": ("rdrop_fairseq.training.ablate", "a grid of options over seeds, one table, one plot per axis"),
+    "summarize": ("rdrop_fairseq.summarizing.summarize", "summaries of text files or stdin"),
+    "ablate": ("rdrop_fairseq.ablation.ablate", "a grid of options over seeds, one table, one plot per axis"),
     "benchmark": ("rdrop_fairseq.benchmark.run", "time and memory beside other implementations"),
 }
 

@@ -18,6 +18,8 @@ import regex
 # torch is imported; processes that tests start inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+pytest_plugins = ["tiny_training"]
+
 NAMES = ("Ann", "Bob", "Cleo", "Dan", "Eve", "Finn")
 PLACES = ("Rome", "Oslo", "Lima", "Kyoto", "Accra")
 DEEDS = ("opened a school", "won the race", "lost the vote", "can't find a dog", "wrote a book (her first)")

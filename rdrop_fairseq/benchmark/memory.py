@@ -190,7 +190,7 @@ def main(argv: list[str], prog: str) -> int | None:
         print("| " + " | ".join(line) + " |", flush=True)
         lines.append(line)
     if args.csv:
-        from rdrop_fairseq.corpus import files
+        from rdrop_fairseq import files
 
         with files.atomic(args.csv, "w") as file:
             csv.writer(file).writerows([HEADER, *lines])

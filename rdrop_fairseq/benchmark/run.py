@@ -27,17 +27,17 @@ def main(argv: list[str], prog: str) -> int:
 
     import torch
 
-    from rdrop_fairseq.benchmark import projection, steps
+    from rdrop_fairseq.benchmark import bare_loss, training_steps
 
     setting = f"{args.device}, {args.threads} threads, {args.rounds} rounds"
     print(f"torch {torch.__version__}, {platform.machine()}, {setting}")
     args.out.mkdir(parents=True, exist_ok=True)
     if args.what in ("all", "steps"):
         shape = {name: getattr(args, name) for name in ("layers", "width", "ffn", "classes", "tokens")}
-        _report(steps.measure(shape, args.threads, args.rounds, args.device), args.out / "steps.csv")
+        _report(training_steps.measure(shape, args.threads, args.rounds, args.device), args.out / "steps.csv")
     if args.what in ("all", "loss"):
-        size = projection.Shape(args.loss_tokens, args.loss_width, args.loss_vocab)
-        _report(projection.measure(size, args.threads, args.rounds, args.device), args.out / "loss.csv")
+        size = bare_loss.Shape(args.loss_tokens, args.loss_width, args.loss_vocab)
+        _report(bare_loss.measure(size, args.threads, args.rounds, args.device), args.out / "loss.csv")
     return 0
 
 

@@ -17,8 +17,8 @@ from typing import Optional
 import torch
 
 from rdrop_fairseq.benchmark.peak import in_own_process, peak_above
-from rdrop_fairseq.benchmark.steps import PLAIN, Trainee
 from rdrop_fairseq.benchmark.timing import Cell, ratio, rounds, table, write_csv
+from rdrop_fairseq.benchmark.training_steps import PLAIN, Trainee
 
 RDROP = "R-Drop"
 _RDROP = ["--criterion", "label_smoothed_cross_entropy_rdrop"]

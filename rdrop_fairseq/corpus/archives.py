@@ -18,7 +18,7 @@ from typing import IO
 
 from tqdm import tqdm
 
-from rdrop_fairseq.corpus import files
+from rdrop_fairseq import files
 from rdrop_fairseq.errors import UserError
 
 DAMAGE = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError)

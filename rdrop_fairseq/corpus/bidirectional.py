@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rdrop_fairseq.corpus import binarize
-from rdrop_fairseq.corpus.steps import Pipeline
+from rdrop_fairseq.corpus.pipeline import Pipeline
 from rdrop_fairseq.errors import UserError
 
 SPLITS = ("train", "valid")

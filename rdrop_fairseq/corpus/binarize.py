@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rdrop_fairseq.corpus import files
+from rdrop_fairseq import files
 from rdrop_fairseq.errors import UserError
 
 SPLITS = ("train", "valid", "test")

@@ -16,7 +16,8 @@ from subword_nmt.apply_bpe import BPE
 from subword_nmt.learn_bpe import learn_bpe
 from tqdm import tqdm
 
-from rdrop_fairseq.corpus import files, lines
+from rdrop_fairseq import files
+from rdrop_fairseq.corpus import lines
 from rdrop_fairseq.errors import UserError
 
 # Bytes of text per counting task: its vocabulary (some 10 MB pickled) is small beside it, and merging is rare.

@@ -9,8 +9,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from rdrop_fairseq.corpus import archives, stories
+from rdrop_fairseq.corpus.article_pairs import SPLITS, PairWriter
 from rdrop_fairseq.corpus.manifest import Known
-from rdrop_fairseq.corpus.pairs import SPLITS, PairWriter
 from rdrop_fairseq.corpus.summarization import Preparation, add_common
 
 _STORIES = "https://huggingface.co/datasets/cnn_dailymail/resolve/11343c3752184397d56efc19a8a7cceb68089318/data"

@@ -13,11 +13,12 @@ import os
 from functools import partial
 from pathlib import Path
 
-from rdrop_fairseq.corpus import binarize, bpe, catalogs, files, lines, pip_packages
+from rdrop_fairseq import files
+from rdrop_fairseq.corpus import binarize, bpe, catalogs, lines, pip_packages
 from rdrop_fairseq.corpus.catalogs import Pair
 from rdrop_fairseq.corpus.moses import Tokenizer
 from rdrop_fairseq.corpus.pip_packages import Package
-from rdrop_fairseq.corpus.steps import Pipeline
+from rdrop_fairseq.corpus.pipeline import Pipeline
 from rdrop_fairseq.errors import UserError
 
 # Programs with long messages in good German, the larger part of them complete sentences.

@@ -20,7 +20,8 @@ from urllib.parse import quote, urlsplit
 
 from tqdm import tqdm
 
-from rdrop_fairseq.corpus import archives, files, transfer
+from rdrop_fairseq import files
+from rdrop_fairseq.corpus import archives, transfer
 from rdrop_fairseq.errors import UserError
 
 BACKOFF = (1.0, 3.0, 9.0)  # seconds before the 2nd, 3rd and 4th try of one address; progress starts the count again

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from rdrop_fairseq.corpus import lines, moses
-from rdrop_fairseq.corpus.stages import Chain, LineFilter
+from rdrop_fairseq.corpus.parallel import Chain, LineFilter
 
 
 def tokenize(

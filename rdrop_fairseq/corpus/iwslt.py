@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rdrop_fairseq.corpus import archives, lines, manifest, markup, moses, splits, stages
+from rdrop_fairseq.corpus import archives, lines, manifest, markup, moses, parallel, splits
 from rdrop_fairseq.corpus.clean import Cleaner
-from rdrop_fairseq.corpus.stages import Chain
-from rdrop_fairseq.corpus.steps import Pipeline
+from rdrop_fairseq.corpus.parallel import Chain
+from rdrop_fairseq.corpus.pipeline import Pipeline
 from rdrop_fairseq.errors import UserError
 
 WIT3 = "https://wit3.fbk.eu/archive/2014-01/texts/{0}/{1}/{0}-{1}.tgz"
@@ -93,13 +93,13 @@ def prepare(release: Release, directory: Path, downloads: Path, operations: int,
     _clean(pipeline, release, workers)
     _tokenize_tests(pipeline, release, workers)
     corpus = {language: [text / f"train.tags.{release.pair}.{language}"] for language in release.languages}
-    stages.split_every(pipeline, corpus, NTH, text)
-    codes = stages.learn_codes(pipeline, text, release.languages, operations, workers)
+    parallel.split_every(pipeline, corpus, NTH, text)
+    codes = parallel.learn_codes(pipeline, text, release.languages, operations, workers)
     counts = {
-        split: stages.segment(pipeline, split, text, codes, release.languages, workers)["sentences"]
-        for split in stages.SPLITS
+        split: parallel.segment(pipeline, split, text, codes, release.languages, workers)["sentences"]
+        for split in parallel.SPLITS
     }
-    stages.binarized(pipeline, release.languages, workers)
+    parallel.binarized(pipeline, release.languages, workers)
     return pipeline.finish(counts, {split: manifest.Known(count) for split, count in release.known})
 
 
@@ -109,13 +109,13 @@ def _tokenize_talks(pipeline: Pipeline, release: Release, language: str, workers
     original = pipeline.directory / "orig"
     source = _member(original, release, f"{name}.{language}")
     output = pipeline.directory / "tmp" / f"{name}.tok.{language}"
-    function = Chain(functools.partial(markup.talk_text, dropped=release.dropped), stages.tokenizer(language))
+    function = Chain(functools.partial(markup.talk_text, dropped=release.dropped), parallel.tokenizer(language))
 
     def run(parts: list[Path]) -> dict[str, Any]:
         counts = lines.map_files(function, [source], parts, workers, f"tokenizing train.{language}")
-        return stages.told(counts, [language])
+        return parallel.told(counts, [language])
 
-    tools = manifest.versions(*stages.TEXT_TOOLS)
+    tools = manifest.versions(*parallel.TEXT_TOOLS)
     pipeline.step(f"tokenize train.{language}", [output], run, [original], {"dropped": release.dropped, "tools": tools})
 
 
@@ -127,16 +127,16 @@ def _clean(pipeline: Pipeline, release: Release, workers: int) -> None:
     function = Lowered(release.clean)
 
     def run(parts: list[Path]) -> dict[str, Any]:
-        return stages.told(lines.map_files(function, inputs, parts, workers, "cleaning train"), release.languages)
+        return parallel.told(lines.map_files(function, inputs, parts, workers, "cleaning train"), release.languages)
 
-    options = {**asdict(release.clean), "tools": manifest.versions(*stages.TEXT_TOOLS)}
+    options = {**asdict(release.clean), "tools": manifest.versions(*parallel.TEXT_TOOLS)}
     pipeline.step("clean and lowercase train", outputs, run, inputs, options)
 
 
 class Lowered:
     """A pair filter whose survivors are lowercased."""
 
-    def __init__(self, clean: stages.PairFilter) -> None:
+    def __init__(self, clean: parallel.PairFilter) -> None:
         self.clean = clean
 
     def __call__(self, source: str, target: str) -> tuple[str, str] | None:
@@ -150,7 +150,7 @@ def _tokenize_tests(pipeline: Pipeline, release: Release, workers: int) -> None:
     original = pipeline.directory / "orig"
     tests = _tests(original, release)
     outputs = [text / f"test.{language}" for language in release.languages]
-    functions = [Chain(markup.segment_text, stages.tokenizer(x), moses.lowercase) for x in release.languages]
+    functions = [Chain(markup.segment_text, parallel.tokenizer(x), moses.lowercase) for x in release.languages]
 
     def run(parts: list[Path]) -> dict[str, Any]:
         counts: dict[str, Any] = {}
@@ -168,7 +168,7 @@ def _tokenize_tests(pipeline: Pipeline, release: Release, workers: int) -> None:
             splits.concatenate(pieces[side], part)
         return counts
 
-    options = {"tests": tests, "tools": manifest.versions(*stages.TEXT_TOOLS)}
+    options = {"tests": tests, "tools": manifest.versions(*parallel.TEXT_TOOLS)}
     pipeline.step("tokenize test", outputs, run, [original], options)
 
 
@@ -211,9 +211,9 @@ def main(argv: Sequence[str], prog: str) -> None:
     parser = argparse.ArgumentParser(prog=prog, description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("source", nargs="?", default="de", help="source language: de, es, fr, zh or en (default: de)")
     parser.add_argument("target", nargs="?", default="en", help="target language (default: en)")
-    stages.add_options(parser, "DATA/iwslt14.de-en, for example", operations=10_000)
+    parallel.add_options(parser, "DATA/iwslt14.de-en, for example", operations=10_000)
     args = parser.parse_intermixed_args(argv)
     release = release_of(args.source, args.target)
     directory = args.output or args.data / f"iwslt{release.year % 100}.{release.pair}"
     whole = prepare(release, directory, args.data / "downloads", args.bpe_operations, args.workers)
-    stages.report(whole, directory)
+    parallel.report(whole, directory)

@@ -22,7 +22,7 @@ from typing import IO, Any, BinaryIO, Callable, NamedTuple
 
 from tqdm import tqdm
 
-from rdrop_fairseq.corpus import files
+from rdrop_fairseq import files
 from rdrop_fairseq.errors import UserError
 
 # (line, line of the second file, ...) -> the line for each output (a str if there is only one), or None to drop all.

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rdrop_fairseq.corpus import archives, files
+from rdrop_fairseq import files
+from rdrop_fairseq.corpus import archives
 from rdrop_fairseq.errors import UserError
 
 # The same wheels wherever this runs; a package without a wheel for all platforms is taken for this one.

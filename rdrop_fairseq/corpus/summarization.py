@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Callable
 
-from rdrop_fairseq.corpus import binarize, gpt2_bpe, lines, pairs, xsum
-from rdrop_fairseq.corpus.pairs import SIDES, SPLITS, PairWriter
-from rdrop_fairseq.corpus.steps import Pipeline
+from rdrop_fairseq.corpus import article_pairs, binarize, gpt2_bpe, lines, xsum
+from rdrop_fairseq.corpus.article_pairs import SIDES, SPLITS, PairWriter
+from rdrop_fairseq.corpus.pipeline import Pipeline
 from rdrop_fairseq.errors import UserError
 
 # Gives pairs to the writer and returns what could not be found, by name.
@@ -99,7 +99,7 @@ def prepare(directory: Path, out: Path, workers: int) -> Path:
     """Everything from the pairs in `directory` to the data directory, which it returns."""
     if xsum.is_layout(directory):
         return _prepare_xsum(directory, out, workers)
-    found = {split: files for split in SPLITS if (files := pairs.find(directory, split)) is not None}
+    found = {split: files for split in SPLITS if (files := article_pairs.find(directory, split)) is not None}
     lacking = [f"{split}.source and {split}.target" for split in ("train", "val") if split not in found]
     if lacking:
         raise UserError(f"{directory} has no {', no '.join(lacking)}: put them there, line n of both one pair")
@@ -107,7 +107,7 @@ def prepare(directory: Path, out: Path, workers: int) -> Path:
     for split, (source, target) in found.items():
 
         def reader(writer: PairWriter, source: Path = source, target: Path = target, split: str = split) -> list[str]:
-            pairs.copy(source, target, writer, split)
+            article_pairs.copy(source, target, writer, split)
             return []
 
         preparation.read(split, reader, [source, target])

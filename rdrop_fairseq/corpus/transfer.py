@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from tqdm import tqdm
 
-from rdrop_fairseq.corpus import files
+from rdrop_fairseq import files
 
 TIMEOUT = 60  # seconds without a byte
 LOOPBACK = ("127.0.0.1", "localhost", "::1")

@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rdrop_fairseq.corpus import archives, lines, manifest, markup, moses, splits, stages
+from rdrop_fairseq.corpus import archives, lines, manifest, markup, moses, parallel, splits
 from rdrop_fairseq.corpus.clean import Cleaner
-from rdrop_fairseq.corpus.stages import Both, Chain
-from rdrop_fairseq.corpus.steps import Pipeline
+from rdrop_fairseq.corpus.parallel import Both, Chain
+from rdrop_fairseq.corpus.pipeline import Pipeline
 from rdrop_fairseq.errors import UserError
 
 STATMT = ("https://www.statmt.org/", "http://statmt.org/")
@@ -136,11 +136,11 @@ class Wmt14:
             self._tokenize_newstest()
             self._join(tokenized)
         else:
-            stages.split_every(self.pipeline, tokenized, self.recipe.nth, self.text)
+            parallel.split_every(self.pipeline, tokenized, self.recipe.nth, self.text)
         operations = self.choices.bpe_operations
-        codes = stages.learn_codes(self.pipeline, self.text, self.languages, operations, self.workers)
-        counts = {split: self._segment(split, codes) for split in stages.SPLITS}
-        stages.binarized(self.pipeline, self.languages, self.workers)
+        codes = parallel.learn_codes(self.pipeline, self.text, self.languages, operations, self.workers)
+        counts = {split: self._segment(split, codes) for split in parallel.SPLITS}
+        parallel.binarized(self.pipeline, self.languages, self.workers)
         return self.pipeline.finish(counts, self._known())
 
     def _known(self) -> dict[str, manifest.Known]:
@@ -174,7 +174,7 @@ class Wmt14:
 
     def _normalized(self, language: str) -> Chain:
         normalize = moses.Normalizer(language)
-        return Chain(normalize, moses.remove_nonprinting, stages.tokenizer(language, aggressive=True))
+        return Chain(normalize, moses.remove_nonprinting, parallel.tokenizer(language, aggressive=True))
 
     def _map_pairs(
         self, title: str, folder: Path, inputs: Sequence[Path], outputs: Sequence[Path], functions: Sequence[Chain]
@@ -183,9 +183,9 @@ class Wmt14:
 
         def run(parts: list[Path]) -> dict[str, Any]:
             counts = lines.map_files(Both(functions[0], functions[1]), inputs, parts, self.workers, title)
-            return stages.told(counts, self.languages)
+            return parallel.told(counts, self.languages)
 
-        options = {"tools": manifest.versions(*stages.TEXT_TOOLS)}
+        options = {"tools": manifest.versions(*parallel.TEXT_TOOLS)}
         self.pipeline.step(title, outputs, run, [folder], options)
 
     def _tokenize(self, source: Source) -> None:
@@ -203,7 +203,7 @@ class Wmt14:
         members = [f"{TEST.stem}-{self.recipe.test}-{side}.{x}.sgm" for side, x in zip(sides, self.languages)]
         folder = self._unpack(TEST, members)
         inputs = [folder / member for member in members]
-        functions = [Chain(markup.segment_text, stages.tokenizer(x, aggressive=True)) for x in self.languages]
+        functions = [Chain(markup.segment_text, parallel.tokenizer(x, aggressive=True)) for x in self.languages]
         outputs = [self.text / f"test.{language}" for language in self.languages]
         self._map_sgm("tokenize test", folder, inputs, outputs, functions)
 
@@ -232,7 +232,7 @@ class Wmt14:
             tokens = {language: result.tokens[0] for language, result in zip(self.languages, results)}
             return {"sentences": results[0].written, "tokens": tokens}
 
-        self.pipeline.step(title, outputs, run, [folder], {"tools": manifest.versions(*stages.TEXT_TOOLS)})
+        self.pipeline.step(title, outputs, run, [folder], {"tools": manifest.versions(*parallel.TEXT_TOOLS)})
 
     def _join(self, tokenized: dict[str, list[Path]]) -> None:
         outputs = [self.text / f"train.{language}" for language in self.languages]
@@ -245,7 +245,7 @@ class Wmt14:
     def _segment(self, split: str, codes: Path) -> int:
         # A test set keeps all its lines, and newstest2013 is one.
         clean = split == "train" or (split == "valid" and not self.newstest)
-        counts = stages.segment(
+        counts = parallel.segment(
             self.pipeline, split, self.text, codes, self.languages, self.workers, CLEAN if clean else None
         )
         return counts["sentences"]
@@ -263,11 +263,11 @@ def main(argv: Sequence[str], prog: str) -> None:
     )
     versions = "v9: that of WMT14; v12: that of WMT17, only for de"
     parser.add_argument("--news-commentary", choices=("v9", "v12"), default="v9", help=versions)
-    stages.add_options(parser, "DATA/wmt14.en-TARGET", operations=40_000)
+    parallel.add_options(parser, "DATA/wmt14.en-TARGET", operations=40_000)
     args = parser.parse_args(argv)
     if args.target == "fr" and (args.valid, args.news_commentary) != ("split", "v9"):
         raise UserError("--valid newstest2013 and --news-commentary v12 are for English-German only: leave them out")
     directory = args.output or args.data / f"wmt14.en-{args.target}"
     choices = Choices(args.valid, args.news_commentary, args.bpe_operations)
     whole = Wmt14(RECIPES[args.target], choices, directory, args.data / "downloads", args.workers).run()
-    stages.report(whole, directory)
+    parallel.report(whole, directory)

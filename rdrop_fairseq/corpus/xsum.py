@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from rdrop_fairseq.corpus.article_pairs import PairWriter
 from rdrop_fairseq.corpus.manifest import Known
-from rdrop_fairseq.corpus.pairs import PairWriter
 from rdrop_fairseq.corpus.stories import Story, decode
 from rdrop_fairseq.errors import UserError
 

@@ -8,9 +8,9 @@ from fairseq.criterions import register_criterion
 from fairseq.dataclass import ChoiceEnum
 
 from rdrop_fairseq.criterions.multi_view import MultiViewCriterion, MultiViewCriterionConfig
-from rdrop_fairseq.cutoff import KINDS, Cutoff
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.loss import ViewWeights, cutoff_weights
+from rdrop_fairseq.views.cutoff import KINDS, Cutoff
 
 
 @dataclass

@@ -8,11 +8,11 @@ from fairseq.criterions import register_criterion
 from fairseq.dataclass import ChoiceEnum
 
 from rdrop_fairseq.criterions.multi_view import MultiViewCriterion, MultiViewCriterionConfig
-from rdrop_fairseq.cutoff import KINDS, Cutoff, parse_views
-from rdrop_fairseq.dropout_rates import parse_rates
+from rdrop_fairseq.criterions.schedule import Schedule
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.loss import ViewWeights, plain_weights, rdrop_weights
-from rdrop_fairseq.schedule import Schedule
+from rdrop_fairseq.views.cutoff import KINDS, Cutoff, parse_views
+from rdrop_fairseq.views.dropout_rates import parse_rates
 
 
 @dataclass

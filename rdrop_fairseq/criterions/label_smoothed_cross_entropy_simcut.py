@@ -7,8 +7,8 @@ from typing import Any
 from fairseq.criterions import register_criterion
 
 from rdrop_fairseq.criterions.multi_view import MultiViewCriterion, MultiViewCriterionConfig
-from rdrop_fairseq.cutoff import Cutoff
 from rdrop_fairseq.loss import ViewWeights, simcut_weights
+from rdrop_fairseq.views.cutoff import Cutoff
 
 
 @dataclass

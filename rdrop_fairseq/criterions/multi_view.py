@@ -14,12 +14,12 @@ from fairseq.criterions.label_smoothed_cross_entropy import (
 from fairseq.dataclass import ChoiceEnum
 from torch import Tensor, nn
 
-from rdrop_fairseq.cutoff import Cutoff
+from rdrop_fairseq.criterions.logged import log_divergence
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.loss import IMPLEMENTATIONS, ViewWeights, linear_rdrop_loss, rdrop_loss
-from rdrop_fairseq.metrics import log_divergence
-from rdrop_fairseq.passes import FORWARDS, check_forward, choose_forward, run_views
-from rdrop_fairseq.projection import check_softmax, find_projection, has_plain_probabilities
+from rdrop_fairseq.views import FORWARDS, check_forward, choose_forward, run_views
+from rdrop_fairseq.views.cutoff import Cutoff
+from rdrop_fairseq.views.models import check_softmax, find_projection, has_plain_probabilities
 
 logger = logging.getLogger(__name__)
 

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from rdrop_fairseq.corpus import files
+from rdrop_fairseq import checkpoint, files
 from rdrop_fairseq.errors import UserError
-from rdrop_fairseq.scoring import checkpoints
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +49,7 @@ def average(paths: Sequence[Path], output: Path) -> None:
     state: dict[str, Any] = {}
     for path in tqdm(paths, desc="averaging", unit="checkpoint", disable=None):
         state.clear()  # before the next one is loaded: never two at a time
-        state.update(checkpoints.load(path))
+        state.update(checkpoint.load(path))
         sums.add(path, state)
     state["model"] = sums.mean(state["model"])
     state.pop("last_optimizer_state", None)
@@ -71,7 +70,7 @@ class _Sums:
 
     def add(self, path: Path, state: dict[str, Any]) -> None:
         model: Weights = state["model"]
-        architecture = {name: checkpoints.option(state, "model", name) for name in STRUCTURE}
+        architecture = {name: checkpoint.option(state, "model", name) for name in STRUCTURE}
         if not self.count:
             self.architecture = architecture
             self._check_finite(path, model)
@@ -174,8 +173,8 @@ def choose(args: argparse.Namespace) -> list[Path]:
     if len(given) != 1:
         raise UserError("the last or best checkpoints are taken from one directory: give just that")
     if args.last is not None:
-        return checkpoints.last(given[0], args.last, args.updates)
-    return checkpoints.best(given[0], args.best, args.metric)
+        return checkpoint.last(given[0], args.last, args.updates)
+    return checkpoint.best(given[0], args.best, args.metric)
 
 
 def main(argv: list[str], prog: str) -> None:

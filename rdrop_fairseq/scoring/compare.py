@@ -11,7 +11,7 @@ from statistics import stdev
 
 from tqdm import tqdm
 
-from rdrop_fairseq.corpus import files
+from rdrop_fairseq import files
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.scoring import conventions, results
 from rdrop_fairseq.scoring.generation import looks_like_generation, read_generation

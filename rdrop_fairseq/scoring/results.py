@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rdrop_fairseq.corpus import files
+from rdrop_fairseq import files, published
 from rdrop_fairseq.errors import UserError
-from rdrop_fairseq.scoring import conventions, published
+from rdrop_fairseq.scoring import conventions
 from rdrop_fairseq.scoring.text import detokenize, read_lines, write_lines
 
 SCORES = "scores.json"

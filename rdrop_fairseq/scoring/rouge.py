@@ -24,7 +24,8 @@ from typing import Any, Callable, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from rdrop_fairseq.corpus import files, manifest
+from rdrop_fairseq import files
+from rdrop_fairseq.corpus import manifest
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.scoring import ptb
 from rdrop_fairseq.scoring.text import read_lines

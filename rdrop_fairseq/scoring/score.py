@@ -7,9 +7,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from rdrop_fairseq.corpus import files, manifest
+from rdrop_fairseq import files, published
+from rdrop_fairseq.corpus import manifest
 from rdrop_fairseq.errors import UserError
-from rdrop_fairseq.scoring import average, conventions, published, results
+from rdrop_fairseq.scoring import average, conventions, results
 from rdrop_fairseq.scoring.generation import Generation, looks_like_generation, read_generation
 from rdrop_fairseq.scoring.text import read_lines, read_reference
 from rdrop_fairseq.scoring.translate import TestSet, find_test_set, generate_command, translate

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from rdrop_fairseq.corpus import files
+from rdrop_fairseq import files
 from rdrop_fairseq.corpus.moses import Detokenizer
 from rdrop_fairseq.errors import UserError
 

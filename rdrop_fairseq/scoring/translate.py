@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rdrop_fairseq import published
+from rdrop_fairseq.checkpoint import load, option
 from rdrop_fairseq.corpus import manifest
 from rdrop_fairseq.errors import UserError
-from rdrop_fairseq.scoring import checkpoints, published
+from rdrop_fairseq.files import PACKAGE
 from rdrop_fairseq.scoring.generation import Generation, read_generation
 
-PACKAGE = Path(__file__).resolve().parents[1]
 _MMAP_MAGIC = b"MMIDIDX\x00\x00"
 _TAIL = 4096
 
@@ -64,8 +65,8 @@ def find_test_set(data: Path, subset: str, checkpoint: Path) -> TestSet:
     pairs = [pair for pair in found if len(pair) == 2]
     if not pairs:
         raise UserError(f"{data} has no binarized {subset} set ({subset}.*-*.*.idx): choose one with --subset")
-    state = checkpoints.load(checkpoint)
-    trained = tuple(checkpoints.option(state, "task", f"{side}_lang") for side in ("source", "target"))
+    state = load(checkpoint)
+    trained = tuple(option(state, "task", f"{side}_lang") for side in ("source", "target"))
     # Data binarized for one direction serves the other one too.
     if None in trained:
         source, target = pairs[0]

@@ -12,11 +12,11 @@ from fairseq.tasks import register_task
 from fairseq.tasks.translation import load_langpair_dataset
 from omegaconf import II
 
-from rdrop_fairseq import pretrained
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.scoring.presets import PRESETS
+from rdrop_fairseq.tasks.parts import pretrained
+from rdrop_fairseq.tasks.parts.truncation import TruncatedDataset, truncate
 from rdrop_fairseq.tasks.translation_rdrop import TranslationRDropConfig, TranslationRDropTask
-from rdrop_fairseq.tasks.truncation import TruncatedDataset, truncate
 
 DEFAULT_RESTORE_FILE = "checkpoint_last.pt"
 
@@ -126,7 +126,7 @@ class SummarizationRDropTask(TranslationRDropTask):
         if start is not None:
             pretrained.check(start, model, self.source_dictionary)
         if self.cfg.eval_rouge:
-            from rdrop_fairseq.tasks.validation_rouge import ValidationRouge
+            from rdrop_fairseq.tasks.parts.validation_rouge import ValidationRouge
 
             bpe = Path(self.cfg.eval_rouge_bpe or utils.split_paths(self.cfg.data)[0])
             self.validation_rouge = ValidationRouge(self, model, bpe, self.cfg.eval_rouge_args)
@@ -151,6 +151,6 @@ class SummarizationRDropTask(TranslationRDropTask):
         """fairseq's metrics, and ROUGE where it was computed."""
         super().reduce_metrics(logging_outputs, criterion)
         if self.validation_rouge is not None:
-            from rdrop_fairseq.tasks.validation_rouge import log_rouge
+            from rdrop_fairseq.tasks.parts.validation_rouge import log_rouge
 
             log_rouge(logging_outputs)

@@ -7,8 +7,8 @@ from typing import Any
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 
-from rdrop_fairseq.tasks import beam
-from rdrop_fairseq.tasks.patience import KeepsPatience
+from rdrop_fairseq.tasks.parts import beam
+from rdrop_fairseq.tasks.parts.patience import KeepsPatience
 
 
 class HandsOverNumUpdates:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Optional
 
 from rdrop_fairseq.errors import UserError
+from rdrop_fairseq.files import PACKAGE
 from rdrop_fairseq.training.batch import Batch, plan
 from rdrop_fairseq.training.config import Experiment, find_config, read_config
 from rdrop_fairseq.training.data import check_data
@@ -87,7 +88,7 @@ def prepare(args: argparse.Namespace, extra: list[str]) -> Job:
         words.append(f"--{precision}")
     words += distributed_words(world_size, machine.gpus == 0)
 
-    shown = [os.path.relpath(options.PACKAGE) if below_here(options.PACKAGE) else str(options.PACKAGE)]
+    shown = [shown_path(PACKAGE)]
     command = [*runner(args, experiment, processes), data, "--user-dir", *shown, "--save-dir", str(save_dir)]
     command += words + without(extra, "--save-dir", "--update-freq")
     state = "continues" if (save_dir / "checkpoint_last.pt").exists() else "starts"

@@ -7,14 +7,11 @@ import difflib
 import importlib
 import logging
 from collections.abc import Iterable
-from pathlib import Path
 from typing import NoReturn, Optional
 
 import rdrop_fairseq
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.training.config import OWN_KEYS, Experiment
-
-PACKAGE = Path(__file__).resolve().parents[1]
 
 
 class OptionError(Exception):

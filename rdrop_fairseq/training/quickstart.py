@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rdrop_fairseq.corpus import demo, files
+from rdrop_fairseq import files
+from rdrop_fairseq.corpus import demo
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.scoring.text import read_lines
 from rdrop_fairseq.training.config import find_config, read_config

@@ -8,7 +8,7 @@ import time
 import pytest
 import torch
 
-from rdrop_fairseq.benchmark import peak, projection, run, timing
+from rdrop_fairseq.benchmark import bare_loss, peak, run, timing
 
 TINY = ["--rounds", "1", "--threads", "1", "--layers", "1", "--width", "16", "--ffn", "16", "--classes", "64"]
 TINY += ["--tokens", "100", "--loss-tokens", "256", "--loss-width", "16", "--loss-vocab", "4096"]
@@ -30,15 +30,15 @@ def test_tables_and_files_of_both_parts(tmp_path, capsys):
 
 
 def test_contestants_compute_the_same_loss():
-    shape = projection.Shape(tokens=12, width=8, classes=30)
-    work = projection.contestants(shape, "cpu")
+    shape = bare_loss.Shape(tokens=12, width=8, classes=30)
+    work = bare_loss.contestants(shape, "cpu")
     gradients = {}
-    for name in (projection.OURS, projection.EAGER, projection.PEER):
+    for name in (bare_loss.OURS, bare_loss.EAGER, bare_loss.PEER):
         work[name]()
         features, weight = _inputs(work[name])
         gradients[name] = torch.cat([features.grad.flatten(), weight.grad.flatten()])
-    for name in (projection.EAGER, projection.PEER):
-        torch.testing.assert_close(gradients[name], gradients[projection.OURS], rtol=1e-4, atol=1e-5)
+    for name in (bare_loss.EAGER, bare_loss.PEER):
+        torch.testing.assert_close(gradients[name], gradients[bare_loss.OURS], rtol=1e-4, atol=1e-5)
 
 
 def _inputs(step):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import small_corpora
 
-from rdrop_fairseq.corpus import bpe, iwslt, lines, moses, stages, steps
+from rdrop_fairseq.corpus import bpe, iwslt, lines, moses, parallel, pipeline
 from rdrop_fairseq.errors import UserError
 
 TESTS = ("TED.dev2010", "TEDX.dev2012", "TED.tst2010", "TED.tst2011", "TED.tst2012")
@@ -27,7 +27,7 @@ def no_fairseq(monkeypatch):
         (destination / "stand-in").write_text(f"{source}-{target} {joined}")
         return {}
 
-    monkeypatch.setattr(stages.binarize, "binarize", stand_in)
+    monkeypatch.setattr(parallel.binarize, "binarize", stand_in)
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def test_killed_in_each_step_it_goes_on_to_the_same_result(mirror, tmp_path, mon
     for victim in range(2, iwslt.STEPS + 1):
         child = os.fork()
         if child == 0:
-            monkeypatch.setattr(steps.Pipeline, "_do", dying(steps.Pipeline._do, when, victim))
+            monkeypatch.setattr(pipeline.Pipeline, "_do", dying(pipeline.Pipeline._do, when, victim))
             prepare(tmp_path / "again")
             os._exit(0)
         assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
@@ -203,7 +203,7 @@ def test_an_option_redoes_only_what_depends_on_it(mirror, tmp_path, capsys):
     prepare(tmp_path / "data", "--bpe-operations", "30", "--workers", "2")
     said = re.findall(r"\[\d+/12\] ([^,\n]*)[^\n]*\n( +done before)?", capsys.readouterr().err)
     redone = [title for title, done_before in said if not done_before]
-    assert redone[1:] == ["learn 30 BPE operations", *(f"apply BPE to {x}" for x in stages.SPLITS), "binarize"]
+    assert redone[1:] == ["learn 30 BPE operations", *(f"apply BPE to {x}" for x in parallel.SPLITS), "binarize"]
 
 
 @pytest.mark.parametrize("pair", [("es", "en"), ("fr", "en"), ("zh", "en")])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import small_corpora
 
-from rdrop_fairseq.corpus import bpe, lines, moses, stages, wmt14
+from rdrop_fairseq.corpus import bpe, lines, moses, parallel, wmt14
 from rdrop_fairseq.errors import UserError
 
 CORPORA = {
@@ -30,7 +30,7 @@ def no_fairseq(monkeypatch):
         (destination / "stand-in").touch()
         return {}
 
-    monkeypatch.setattr(stages.binarize, "binarize", stand_in)
+    monkeypatch.setattr(parallel.binarize, "binarize", stand_in)
 
 
 @pytest.fixture(scope="module")

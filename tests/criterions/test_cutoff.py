@@ -11,8 +11,8 @@ from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEn
 from tiny_criteria import gradients, make_criterion, step
 from tiny_models import EOS, PAD, make_model, make_sample, make_task, without_randomness
 
-from rdrop_fairseq.cutoff import KINDS
 from rdrop_fairseq.errors import UserError
+from rdrop_fairseq.views.cutoff import KINDS
 
 OBJECTIVES = {
     "rdrop": ("rdrop", {"rdrop_alpha": 2.0}),

@@ -149,7 +149,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "save", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     path = tmp_path / "a.pt"
     path.write_bytes(b"")
-    monkeypatch.setattr("rdrop_fairseq.scoring.checkpoints.load", lambda _: {"model": dict(BASE)})
+    monkeypatch.setattr("rdrop_fairseq.checkpoint.load", lambda _: {"model": dict(BASE)})
     with pytest.raises(UserError, match="disk is full"):
         average([path], out)
     assert out.read_bytes() == b"before"

@@ -7,8 +7,8 @@ import sys
 import pytest
 import torch
 
+from rdrop_fairseq import published
 from rdrop_fairseq.errors import UserError
-from rdrop_fairseq.scoring import published
 from rdrop_fairseq.scoring.text import read_reference
 from rdrop_fairseq.scoring.translate import find_test_set, generate_command, translate
 

@@ -19,8 +19,8 @@ from fairseq.models import distributed_fairseq_model
 from tiny_fairseq import RDROP, Session, config, session
 from tiny_models import make_model, make_sample, make_task
 
-from rdrop_fairseq import passes, views
-from rdrop_fairseq.cutoff import Cutoff, cutting
+from rdrop_fairseq import views
+from rdrop_fairseq.views.cutoff import Cutoff, cutting
 
 UPDATES, SENTENCES = 3, 8
 OPTIONS = [*RDROP, "--dropout", "0", "--clip-norm", "0", "--optimizer", "sgd", "--lr", "0.5", "--momentum", "0.9"]
@@ -55,7 +55,7 @@ def differ_by_rule() -> None:
         source[sentences:] = torch.where(source[sentences:] > 3, 4 + (source[sentences:] - 3) % 16, source[sentences:])
         return stacked
 
-    passes.stack_views = shifted
+    views.stack_views = shifted
 
 
 def three_updates(run: Session, rank: int, processes: int, batches: int) -> list[dict[str, float]]:

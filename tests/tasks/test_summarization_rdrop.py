@@ -19,7 +19,7 @@ import rdrop_fairseq  # noqa: F401  (registers the task)
 from rdrop_fairseq.corpus.gpt2_bpe import Gpt2Bpe
 from rdrop_fairseq.criterions import multi_view
 from rdrop_fairseq.errors import UserError
-from rdrop_fairseq.tasks.truncation import TruncatedDataset, truncate
+from rdrop_fairseq.tasks.parts.truncation import TruncatedDataset, truncate
 
 EOS = 2
 GENERATION = '{"beam": 2, "max_len_b": 8}'

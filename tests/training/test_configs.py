@@ -43,7 +43,7 @@ def test_fairseq_builds_what_the_config_says(
     # BART's initialization goes through the CPU, which the meta device does not allow; there is nothing to initialize
     monkeypatch.setattr("fairseq.models.bart.model.init_bert_params", lambda module: None)
     # ROUGE on valid needs GPT-2's files, which the data directory of a real run holds
-    monkeypatch.setattr("rdrop_fairseq.tasks.validation_rouge.ValidationRouge", lambda *_: None)
+    monkeypatch.setattr("rdrop_fairseq.tasks.parts.validation_rouge.ValidationRouge", lambda *_: None)
     experiment = read_config(path)
     extra = ["--save-dir", str(dictionaries)]
     if not any(entry.key == "source-lang" for entry in experiment.options):

@@ -1,0 +1,67 @@
+"""A pretrained checkpoint is looked at before training starts: does it fit the dictionary and the architecture?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from rdrop_fairseq import checkpoint
+from rdrop_fairseq.errors import UserError
+
+EMBEDDING = "encoder.embed_tokens.weight"
+POSITIONS = ("encoder.embed_positions.weight", "decoder.embed_positions.weight")
+LAYER = re.compile(r"(encoder|decoder)\.layers\.(\d+)\.")
+
+
+def check(path: Path, model: nn.Module, dictionary: Any) -> None:
+    """Compares sizes of the checkpoint with those of the model; reads no more of the file than it must.
+
+    BART's published checkpoints have one row of embeddings more than the dictionary of a fine-tuning task: <mask>, the
+    last one, which fairseq's BART drops when it loads. Any other difference is a UserError that says which two numbers
+    differ. fairseq itself would train from random weights where the file is missing, and fail in the middle of a stack
+    trace ("ensure that the architectures match") where the sizes differ.
+    """
+    if not path.is_file():
+        raise UserError(f"there is no checkpoint {path} to start from: fetch and unpack it, or leave the option out")
+    state = checkpoint.load(path)["model"]
+    check_dictionary(path, state, dictionary)
+    own = model.state_dict()
+    width = state[EMBEDDING].shape[1]
+    _same(path, "embedding width", width, own[EMBEDDING].shape[1], "choose the --arch that it was trained with")
+    for side, layers in _layers(own).items():
+        hint = "choose the --arch that it was trained with"
+        _same(path, f"number of {side} layers", _layers(state).get(side, 0), layers, hint)
+    for name in POSITIONS:
+        if name in state and name in own:
+            hint = "set --max-source-positions and --max-target-positions to what it was trained with"
+            _same(path, f"size of {name}", len(state[name]), len(own[name]), hint)
+
+
+def check_dictionary(path: Path, state: Mapping[str, Tensor], dictionary: Any) -> None:
+    """UserError if the checkpoint's weights have not as many embeddings as the dictionary has entries (see `check`)."""
+    if EMBEDDING not in state:
+        raise UserError(f"{path} has no {EMBEDDING}: it is no encoder-decoder checkpoint")
+    rows = len(state[EMBEDDING])
+    if rows != len(dictionary) and (rows != len(dictionary) + 1 or "<mask>" in dictionary):
+        raise UserError(
+            f"{path} has {rows} embeddings and the dictionary of the data has {len(dictionary)} entries "
+            f"({rows - 1}, or {rows} with <mask>, would fit): binarize the data with the dict.txt that belongs to it"
+        )
+
+
+def _same(path: Path, what: str, found: int, expected: int, hint: str) -> None:
+    if found != expected:
+        raise UserError(f"{path}: its {what} is {found}, that of the model is {expected}: {hint}")
+
+
+def _layers(state: Mapping[str, Tensor]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for name in state:
+        match = LAYER.match(name)
+        if match:
+            counts[match[1]] = max(counts.get(match[1], 0), int(match[2]) + 1)
+    return counts
