@@ -1,26 +1,28 @@
 """An experiment: one YAML of configs/, whose keys are the long options of fairseq-train plus the few of this file.
 
 Values are kept as written (`lr: 5e-4` reaches fairseq as `5e-4`): no YAML typing, so nothing is rounded, and a language
-code `no` stays a language.
+code `no` stays a language. A file may stand for many experiments: see family.py.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 from rdrop_fairseq.errors import UserError
+from rdrop_fairseq.training import family
 
 # Keys that are this project's and not options of fairseq-train.
 OWN_KEYS = {
     "data": "default data directory, from the root of the checkout",
     "prepare": "script that makes the data directory",
     "tokens-per-update": "effective batch: target tokens (of one view) per update, over all GPUs",
+    "sentences-per-update": "effective batch: sentences (of one view) per update, over all GPUs",
 }
 # Options that the launcher computes; a config that fixes one would break on the next machine.
 COMPUTED_KEYS = {
-    "update-freq": "it follows from tokens-per-update, max-tokens and the number of GPUs",
+    "update-freq": "it follows from the batch per update, the batch per GPU and the number of GPUs",
     "fp16": "the precision follows from the device",
     "bf16": "the precision follows from the device",
     "distributed-world-size": "it is the number of GPUs found",
@@ -45,35 +47,87 @@ class Experiment:
     path: Path
     options: tuple[Entry, ...]
     own: dict[str, str]
+    member: str = ""
 
     @property
     def name(self) -> str:
-        """The file's name without `.yaml`; also the name of its folder in outputs/."""
-        return self.path.stem
+        """The file's name without `.yaml`, or which member of a family this is; also its folder in outputs/."""
+        return self.member or self.path.stem
 
     @property
     def tokens_per_update(self) -> Optional[int]:
         """Effective batch in tokens of one view, or None where the config leaves the batch to fairseq's options."""
-        text = self.own.get("tokens-per-update")
+        return self._count("tokens-per-update")
+
+    @property
+    def sentences_per_update(self) -> Optional[int]:
+        """Effective batch in sentences of one view, or None."""
+        return self._count("sentences-per-update")
+
+    def _count(self, key: str) -> Optional[int]:
+        text = self.own.get(key)
         if text is None:
             return None
         if not text.isdigit() or int(text) == 0:
-            raise UserError(f"{self.path}: tokens-per-update must be a whole number above 0, not {text!r}")
+            raise UserError(f"{self.path}: {key} must be a whole number above 0, not {text!r}")
         return int(text)
 
 
 def find_config(name: str, root: Path) -> Path:
-    """The file that `name` means: a path, or a name in `root`/configs. Raises UserError listing what there is."""
+    """The file that `name` means: a path, a name in `root`/configs, or the family that has it as a member.
+
+    Raises UserError listing what there is.
+    """
     candidates = [Path(name), root / "configs" / name, root / "configs" / f"{name}.yaml"]
     for candidate in candidates:
         if candidate.is_file():
             return candidate
-    known = ", ".join(sorted(path.stem for path in (root / "configs").glob("*.yaml"))) or "none"
-    raise UserError(f"no config {name!r}: give a YAML file or one of those in configs/ ({known})")
+    for folder in (Path(name).parent, (root / "configs" / name).parent):
+        for path in family.families(folder):
+            if family.choices(path, Path(name).name) is not None:
+                return path
+    raise UserError(
+        f"no config {name!r}: give a YAML file or one of those in configs/ ({', '.join(names(root)) or 'none'})"
+    )
 
 
-def read_config(path: Path) -> Experiment:
-    """Read one config. Raises UserError with the line for what is not a flat `key: value` file with unique keys."""
+def names(root: Path) -> list[str]:
+    """What can be trained with the files of `root`/configs, families spelled out."""
+    found = []
+    for path in (root / "configs").glob("*.yaml"):
+        if not family.axes(path):
+            found.append(path.stem)
+            continue
+        tables, _ = _split(path, _document(path).value)
+        found += family.members(path, {axis: [key.value for key, _ in table.value] for axis, table in tables.items()})
+    return sorted(found)
+
+
+def read_config(path: Path, name: str = "") -> Experiment:
+    """Read one config; of a family, the member `name`.
+
+    Raises UserError with the line for what is not a flat `key: value` file with unique keys, and for a word that an
+    axis of the family does not have.
+    """
+    tables, shared = _split(path, _document(path).value)
+    entries = _entries(path, shared)
+    member = Path(name).name.removesuffix(".yaml") if tables else ""
+    chosen = family.choices(path, member) or {}
+    if len(chosen) != len(tables):
+        raise UserError(f"{path} stands for many experiments: give the name of one of them ({_example(path, tables)})")
+    for axis, table in tables.items():
+        words = {key.value: value for key, value in table.value}
+        if chosen[axis] not in words:
+            raise UserError(f"{path} has no {chosen[axis]} in {axis}: choose one of {', '.join(words)}")
+        entries.update(_entries(path, words[chosen[axis]].value))
+    if tables:
+        entries = {key: _filled(entry, chosen) for key, entry in entries.items()}
+    own = {key: entries[key].value for key in OWN_KEYS if key in entries}
+    options = tuple(entry for entry in entries.values() if entry.key not in OWN_KEYS)
+    return Experiment(path, options, own, member)
+
+
+def _document(path: Path) -> Any:
     import yaml  # here, so that --help needs no more than the standard library
 
     try:
@@ -82,11 +136,26 @@ def read_config(path: Path) -> Experiment:
         raise UserError(f"{path} is not a readable YAML file: {' '.join(str(error).split())}") from None
     if not isinstance(document, yaml.MappingNode):
         raise UserError(f"{path}: expected lines of `option: value`")
+    return document
+
+
+def _split(path: Path, nodes: list[Any]) -> tuple[dict[str, Any], list[Any]]:
+    """The tables of a family's axes, in the order of the file, and the pairs of nodes that are not tables."""
+    wanted = family.axes(path)
+    tables = {key.value: value for key, value in nodes if key.value in wanted}
+    for axis in wanted:
+        words = tables[axis].value if axis in tables else ()
+        if not words or any(not isinstance(value.value, list) for _, value in words):
+            raise UserError(f"{path}: its name has the axis {axis}, so it needs a table {axis} of words with options")
+    return tables, [pair for pair in nodes if pair[0].value not in wanted]
+
+
+def _entries(path: Path, nodes: list[Any]) -> dict[str, Entry]:
     entries: dict[str, Entry] = {}
-    for key_node, value_node in document.value:
+    for key_node, value_node in nodes:
         line = key_node.start_mark.line + 1
-        key = key_node.value
-        if not isinstance(key, str) or not isinstance(value_node, yaml.ScalarNode):
+        key, value = key_node.value, value_node.value
+        if not isinstance(key, str) or not isinstance(value, str):
             raise UserError(f"{path}, line {line}: {key!r} must have one plain value (quote lists and braces)")
         if key in entries:
             raise UserError(f"{path}, line {line}: {key} is already set on line {entries[key].line}; remove one")
@@ -95,6 +164,17 @@ def read_config(path: Path) -> Experiment:
                 f"{path}, line {line}: {key} does not belong in a config ({COMPUTED_KEYS[key]}); "
                 f"give it to train.sh after `--` instead"
             )
-        entries[key] = Entry(key, value_node.value, line)
-    own = {key: entries[key].value for key in OWN_KEYS if key in entries}
-    return Experiment(path, tuple(entry for entry in entries.values() if entry.key not in OWN_KEYS), own)
+        entries[key] = Entry(key, value, line)
+    return entries
+
+
+def _filled(entry: Entry, chosen: dict[str, str]) -> Entry:
+    value = entry.value
+    for axis, word in chosen.items():
+        value = value.replace(f"{{{axis}}}", word)
+    return Entry(entry.key, value, entry.line)
+
+
+def _example(path: Path, tables: dict[str, Any]) -> str:
+    words = {axis: [key.value for key, _ in table.value][:1] for axis, table in tables.items()}
+    return next(family.members(path, words)) + ", ..."

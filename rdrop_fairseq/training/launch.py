@@ -63,7 +63,7 @@ def prepare(args: argparse.Namespace, extra: list[str]) -> Job:
     """Check everything and put the command together. Raises UserError; nothing is written."""
     from rdrop_fairseq.training import hardware, options
 
-    experiment = read_config(Path(shown_path(find_config(args.config, args.root))))
+    experiment = read_config(Path(shown_path(find_config(args.config, args.root))), args.config)
     data = args.data or default_data(experiment, args.root)
     extra = [*extra, *(["--seed", str(args.seed)] if args.seed is not None else [])]
     for option in RESERVED:
@@ -155,23 +155,26 @@ def update_freq(args: argparse.Namespace, extra: list[str], seen: argparse.Names
 def settle_batch(
     words: list[str], seen: argparse.Namespace, experiment: Experiment, given: Optional[int], world_size: int
 ) -> Optional[Batch]:
-    """Put max-tokens and update-freq for this world size into `words`; None where the config leaves the batch alone."""
-    wanted = experiment.tokens_per_update
-    if seen.max_tokens is None or (wanted is None and given is None):
+    """Put max-tokens (or batch-size) and update-freq for this world size into `words`; None where the config leaves the
+    batch alone."""
+    unit, option = ("sentences", "--batch-size") if experiment.sentences_per_update else ("tokens", "--max-tokens")
+    wanted = experiment.sentences_per_update or experiment.tokens_per_update
+    size = getattr(seen, option[2:].replace("-", "_"))
+    if size is None or (wanted is None and given is None):
         if wanted is not None:
-            raise UserError(f"{experiment.path}: tokens-per-update needs max-tokens beside it")
+            raise UserError(f"{experiment.path}: {unit}-per-update needs {option[2:]} beside it")
         return None
     if given is not None:
-        batch = Batch(seen.max_tokens, given, world_size)
-        if wanted not in (None, batch.tokens_per_update):
-            print(f"warning: the recipe's batch is {wanted} tokens per update; this run's is {batch}", file=sys.stderr)
+        batch = Batch(size, given, world_size, unit)
+        if wanted not in (None, batch.per_update):
+            print(f"warning: the recipe's batch is {wanted} {unit} per update; this run's is {batch}", file=sys.stderr)
     else:
         assert wanted is not None
-        batch = plan(wanted, seen.max_tokens, world_size)
-    if batch.max_tokens != seen.max_tokens:
-        replace(words, "--max-tokens", str(batch.max_tokens))
-        if "--max-tokens-valid" not in words:  # what is validated does not depend on the number of GPUs
-            words += ["--max-tokens-valid", str(seen.max_tokens_valid)]
+        batch = plan(wanted, size, world_size, unit)
+    if batch.size != size:
+        replace(words, option, str(batch.size))
+        if f"{option}-valid" not in words:  # what is validated does not depend on the number of GPUs
+            words += [f"{option}-valid", str(getattr(seen, f"{option[2:].replace('-', '_')}_valid"))]
     words += ["--update-freq", str(batch.update_freq)]
     return batch
 

@@ -26,8 +26,8 @@ def test_the_effective_batch_is_kept(
     tokens_per_update: int, max_tokens: int, gpus: int, expected: tuple[int, int]
 ) -> None:
     batch = plan(tokens_per_update, max_tokens, gpus)
-    assert (batch.max_tokens, batch.update_freq) == expected
-    assert batch.tokens_per_update == tokens_per_update
+    assert (batch.size, batch.update_freq) == expected
+    assert batch.per_update == tokens_per_update
 
 
 def test_what_does_not_divide_is_refused_with_the_ways_out() -> None:
@@ -48,3 +48,11 @@ def test_a_share_below_the_longest_sentence_is_refused() -> None:
 def test_a_batch_reads_as_arithmetic() -> None:
     assert str(Batch(4096, 16, 8)) == "4096 tokens x 8 devices x update-freq 16 = 524288 tokens per update"
     assert str(Batch(4096, 1, 1)) == "4096 tokens x 1 device x update-freq 1 = 4096 tokens per update"
+
+
+def test_sentences_divide_down_to_one_for_a_gpu() -> None:
+    assert plan(16, 16, 1, "sentences") == Batch(16, 1, 1, "sentences")
+    assert plan(16, 16, 4, "sentences") == Batch(4, 1, 4, "sentences")
+    assert str(plan(32, 8, 2, "sentences")) == "8 sentences x 2 devices x update-freq 2 = 32 sentences per update"
+    with pytest.raises(UserError, match="8 sentences per update do not divide over 16 devices of 8 sentences"):
+        plan(8, 8, 16, "sentences")

@@ -81,7 +81,7 @@ def test_the_head_of_a_config(path: Path) -> None:
     max_tokens, gpus, update_freq, total = map(number, arithmetic.groups())
     assert experiment.tokens_per_update == total == max_tokens * gpus * update_freq
     batch = plan(total, max_tokens, gpus)
-    assert (batch.max_tokens, batch.update_freq) == (max_tokens, update_freq)
+    assert (batch.size, batch.update_freq) == (max_tokens, update_freq)
     assert max(map(len, text.splitlines())) <= 120
 
 
