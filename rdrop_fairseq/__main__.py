@@ -22,6 +22,7 @@ COMMANDS = {
     "prepare bisimcut": ("rdrop_fairseq.corpus.bidirectional", "both directions of a prepared corpus, for Bi-SimCut"),
     "prepare cnndm": ("rdrop_fairseq.corpus.cnndm", "CNN/DailyMail from the story archives"),
     "prepare summarization": ("rdrop_fairseq.corpus.summarization", "any {train,val,test}.{source,target}, XSum too"),
+    "prepare glue": ("rdrop_fairseq.corpus.glue", "tasks of GLUE for RoBERTa"),
     "quickstart": ("rdrop_fairseq.training.quickstart", "demo data, R-Drop training, BLEU, five translations"),
     "train": ("rdrop_fairseq.training.launch", "fairseq-train from a YAML of configs/"),
     "average": ("rdrop_fairseq.scoring.average", "average checkpoints"),

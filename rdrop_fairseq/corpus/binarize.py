@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,21 +33,41 @@ def binarize(
     joined) instead of new ones from train. Returns {"train.de": {"sentences", "tokens", "unknown_percent"}, ...} with
     tokens including the end of sentence, as fairseq counts. Raises UserError if fairseq is missing or fails.
     """
-    part = files.temporary(destination)
-    files.remove(part)
-    part.parent.mkdir(parents=True, exist_ok=True)
     # Prefixes relative to the text: fairseq-preprocess takes a comma in a prefix for a list of prefixes.
     command = [sys.executable, "-m", "fairseq_cli.preprocess", "--source-lang", source, "--target-lang", target]
     for split in splits:
         command += [f"--{split}pref", split]
-    command += ["--destdir", str(part.resolve()), "--workers", str(workers)]
     if joined:
         command.append("--joined-dictionary")
     if dictionaries is not None:
         command += ["--srcdict", str(dictionaries[0].resolve())]
         command += [] if joined else ["--tgtdict", str(dictionaries[1].resolve())]
+    return _preprocess(command, text, destination, workers)
+
+
+def binarize_column(
+    texts: Mapping[str, Path], destination: Path, dictionary: Path | None, workers: int = 1
+) -> dict[str, Any]:
+    """Binarizes one column of text (fairseq-preprocess --only-source) into `destination`, which appears whole.
+
+    texts: files of one folder by the names of their splits; valid1 and test1 are further valid and test sets.
+    dictionary: a given one, or None for a new one from train. Returns counts as `binarize` does.
+    """
+    command = [sys.executable, "-m", "fairseq_cli.preprocess", "--only-source"]
+    for split in SPLITS:
+        names = [path.name for name, path in texts.items() if name.rstrip("0123456789") == split]
+        command += [f"--{split}pref", ",".join(names)] if names else []
+    if dictionary is not None:
+        command += ["--srcdict", str(dictionary.resolve())]
+    return _preprocess(command, next(iter(texts.values())).parent, destination, workers)
+
+
+def _preprocess(command: list[str], text: Path, destination: Path, workers: int) -> dict[str, Any]:
+    part = files.temporary(destination)
+    files.remove(part)
+    part.parent.mkdir(parents=True, exist_ok=True)
     try:
-        said = _run(command, text)
+        said = _run([*command, "--destdir", str(part.resolve()), "--workers", str(workers)], text)
         (part / "preprocess.log").unlink(missing_ok=True)  # its times and paths are in the manifest, or of no use
         files.move_into_place(part, destination)
     finally:
