@@ -29,31 +29,31 @@ BPE_FILES = (gpt2_bpe.ENCODER, gpt2_bpe.MERGES, gpt2_bpe.DICTIONARY)
 HIGHEST_SCORE = 5.0  # of STS-B
 
 
-class Broken(Exception):
+class BrokenLineError(Exception):
     """A line that is no example; says why."""
 
 
 def example(fields: list[str], split: Split, labels: tuple[str, ...]) -> tuple[list[str], str | None]:
-    """Inputs and label of a line's fields; raises Broken. Without `labels` the label is a score, divided by 5."""
+    """Inputs and label of a line's fields; raises BrokenLineError. Without `labels` the label is a score over 5."""
     if split.fields is not None and len(fields) != split.fields:
-        raise Broken(f"{len(fields)} fields in place of {split.fields}")
+        raise BrokenLineError(f"{len(fields)} fields in place of {split.fields}")
     needed = max(*split.inputs, split.label or 0) + 1
     if len(fields) < needed:
-        raise Broken(f"{len(fields)} fields, {needed} are needed")
+        raise BrokenLineError(f"{len(fields)} fields, {needed} are needed")
     inputs = [fields[column] for column in split.inputs]
     if split.label is None:
         return inputs, None
     label = fields[split.label].strip()
     if labels:
         if label not in labels:
-            raise Broken(f"its label is {label!r}, not one of {', '.join(labels)}")
+            raise BrokenLineError(f"its label is {label!r}, not one of {', '.join(labels)}")
         return inputs, label
     try:
         score = float(label)
     except ValueError:
-        raise Broken(f"its score is {label!r}, not a number") from None
+        raise BrokenLineError(f"its score is {label!r}, not a number") from None
     if not 0 <= score <= HIGHEST_SCORE:
-        raise Broken(f"its score {label} is not between 0 and 5")
+        raise BrokenLineError(f"its score {label} is not between 0 and 5")
     return inputs, f"{score / HIGHEST_SCORE:.6g}"
 
 
@@ -78,7 +78,7 @@ def read_split(
                 continue
             try:
                 inputs, label = example(fields, split, labels)
-            except Broken as error:
+            except BrokenLineError as error:
                 counts["broken"] += 1
                 first = first or f"line {number}: {error}"
                 if split.label is not None:

@@ -17,12 +17,9 @@ from rdrop_fairseq.corpus.gpt2_bpe import ENCODER, MERGES, Gpt2Bpe
 from rdrop_fairseq.corpus.stories import one_line
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.tasks.parts import pretrained
+from rdrop_fairseq.tasks.parts.pretrained import DEFAULT_RESTORE_FILE
 from rdrop_fairseq.tasks.parts.truncation import truncate
-from rdrop_fairseq.tasks.summarization_rdrop import (
-    DEFAULT_RESTORE_FILE,
-    SummarizationRDropConfig,
-    SummarizationRDropTask,
-)
+from rdrop_fairseq.tasks.summarization_rdrop import SummarizationRDropConfig, SummarizationRDropTask
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 

@@ -18,8 +18,6 @@ from rdrop_fairseq.tasks.parts import pretrained
 from rdrop_fairseq.tasks.parts.truncation import TruncatedDataset, truncate
 from rdrop_fairseq.tasks.translation_rdrop import TranslationRDropConfig, TranslationRDropTask
 
-DEFAULT_RESTORE_FILE = "checkpoint_last.pt"
-
 
 @dataclass
 class SummarizationRDropConfig(TranslationRDropConfig):
@@ -122,7 +120,7 @@ class SummarizationRDropTask(TranslationRDropTask):
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
         """The model; before training starts from a checkpoint, its sizes are compared with the model's."""
         model = super().build_model(cfg, from_checkpoint)
-        start = None if from_checkpoint else self._start()
+        start = None if from_checkpoint else pretrained.start(self.cfg)
         if start is not None:
             pretrained.check(start, model, self.source_dictionary)
         if self.cfg.eval_rouge:
@@ -131,14 +129,6 @@ class SummarizationRDropTask(TranslationRDropTask):
             bpe = Path(self.cfg.eval_rouge_bpe or utils.split_paths(self.cfg.data)[0])
             self.validation_rouge = ValidationRouge(self, model, bpe, self.cfg.eval_rouge_args)
         return model
-
-    def _start(self) -> Optional[Path]:
-        """The foreign checkpoint that training is going to start from, if any."""
-        if self.cfg.restore_file != DEFAULT_RESTORE_FILE:
-            return Path(self.cfg.restore_file)
-        if self.cfg.finetune_from_model and not (Path(self.cfg.save_dir) / DEFAULT_RESTORE_FILE).exists():
-            return Path(self.cfg.finetune_from_model)
-        return None
 
     def valid_step(self, sample: dict[str, Any], model: Any, criterion: Any) -> Any:
         """fairseq's validation step; with --eval-rouge, also sums of ROUGE scores."""

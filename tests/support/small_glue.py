@@ -14,7 +14,7 @@ HEADERS = {
     "QNLI": ["index", "question", "sentence", "label"],
     "RTE": ["index", "sentence1", "sentence2", "label"],
     "SST-2": ["sentence", "label"],
-    "STS-B": [*"index genre filename year old_index source1 source2".split(), "sentence1", "sentence2", "score"],
+    "STS-B": ["index", "genre", "file", "year", "old", "source1", "source2", "sentence1", "sentence2", "score"],
 }
 TEST_HEADERS = {
     "QQP": ["id", "question1", "question2"],
@@ -22,7 +22,8 @@ TEST_HEADERS = {
     "CoLA": ["index", "sentence"],
 }
 ARCHIVES = {"QQP": "QQP-clean", "QNLI": "QNLIv2"}
-LABELS = {"QNLI": NLI[0:1] + ("not_entailment",), "RTE": NLI[0:1] + ("not_entailment",), "MNLI": NLI}
+ENTAILMENT = ("entailment", "not_entailment")
+LABELS = {"QNLI": ENTAILMENT, "RTE": ENTAILMENT, "MNLI": NLI}
 MRPC_HEAD = ["Quality", "#1 ID", "#2 ID", "#1 String", "#2 String"]
 
 

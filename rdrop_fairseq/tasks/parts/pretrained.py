@@ -12,9 +12,19 @@ from torch import Tensor, nn
 from rdrop_fairseq import checkpoint
 from rdrop_fairseq.errors import UserError
 
+DEFAULT_RESTORE_FILE = "checkpoint_last.pt"
 EMBEDDING = "encoder.embed_tokens.weight"
 POSITIONS = ("encoder.embed_positions.weight", "decoder.embed_positions.weight")
 LAYER = re.compile(r"(encoder|decoder)\.layers\.(\d+)\.")
+
+
+def start(cfg: Any) -> Path | None:
+    """The foreign checkpoint that training with these options is going to start from, if any."""
+    if cfg.restore_file != DEFAULT_RESTORE_FILE:
+        return Path(cfg.restore_file)
+    if cfg.finetune_from_model and not (Path(cfg.save_dir) / DEFAULT_RESTORE_FILE).exists():
+        return Path(cfg.finetune_from_model)
+    return None
 
 
 def check(path: Path, model: nn.Module, dictionary: Any) -> None:
@@ -39,6 +49,33 @@ def check(path: Path, model: nn.Module, dictionary: Any) -> None:
         if name in state and name in own:
             hint = "set --max-source-positions and --max-target-positions to what it was trained with"
             _same(path, f"size of {name}", len(state[name]), len(own[name]), hint)
+
+
+def check_sentence_model(path: Path, model: Any, head: str) -> None:
+    """Compares a checkpoint with a model that has classification heads, after the model's own renaming of old keys.
+
+    Raises UserError with the first difference. A head of the same name and another size is one: fairseq would drop it
+    with a warning and train from a new one.
+    """
+    if not path.is_file():
+        raise UserError(f"there is no checkpoint {path} to start from: fetch and unpack it, or leave the option out")
+    state = dict(checkpoint.load(path)["model"])
+    own = model.state_dict()
+    key = f"classification_heads.{head}.out_proj.weight"
+    if key in state and len(state[key]) != len(own[key]):
+        raise UserError(
+            f"{path} has a head {head} for {len(state[key])} classes, the model has one for {len(own[key])}: "
+            "give the new head another name with --classification-head-name"
+        )
+    model.upgrade_state_dict(state)
+    for key, value in own.items():
+        if key not in state:
+            raise UserError(f"{path} has no {key}: choose the --arch that it was trained with")
+        if state[key].shape != value.shape:
+            raise UserError(
+                f"{path}: {key} has the size {list(state[key].shape)}, that of the model {list(value.shape)}: "
+                "choose the --arch that it was trained with, and the dict.txt that belongs to it"
+            )
 
 
 def check_dictionary(path: Path, state: Mapping[str, Tensor], dictionary: Any) -> None:

@@ -1,0 +1,237 @@
+"""`--criterion sentence_prediction_rdrop`: R-Drop for sentence classification and regression."""
+
+# No postponed annotations here: fairseq builds its options from the types of the fields, not from their names.
+import math
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+import numpy as np
+import torch
+from fairseq.criterions import FairseqCriterion, register_criterion
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.logging import metrics
+from torch import Tensor, nn
+
+from rdrop_fairseq.criterions import sentence_metrics
+from rdrop_fairseq.criterions.logged import log_divergence
+from rdrop_fairseq.errors import UserError
+from rdrop_fairseq.loss import IMPLEMENTATIONS, plain_weights, rdrop_loss, rdrop_weights
+from rdrop_fairseq.loss.regression import rdrop_regression_loss
+from rdrop_fairseq.views import choose_forward, run_views
+from rdrop_fairseq.views.models import wrappers
+
+MODES = ("auto", "stacked", "separate")
+
+
+@dataclass
+class SentencePredictionRDropConfig(FairseqDataclass):
+    """Options of R-Drop on a classification head."""
+
+    classification_head_name: str = field(
+        default="sentence_classification_head", metadata={"help": "name of the classification head to train"}
+    )
+    regression_target: bool = field(
+        default=False, metadata={"help": "labels are numbers: squared distances in place of cross entropy and KL"}
+    )
+    rdrop_alpha: float = field(
+        default=1.0,
+        metadata={
+            "help": "weight of the divergence of views (paper: 0.5 or 1 by task of GLUE); 0: plain fine-tuning",
+            "argparse_alias": "--reg-alpha",
+        },
+    )
+    rdrop_passes: int = field(default=2, metadata={"help": "number of views of each batch, m >= 2"})
+    rdrop_impl: ChoiceEnum(IMPLEMENTATIONS) = field(  # type: ignore[valid-type]
+        default="auto", metadata={"help": "eager: plain torch, the definition; fused: closed-form gradient"}
+    )
+    rdrop_mode: ChoiceEnum(MODES) = field(  # type: ignore[valid-type]
+        default="auto",
+        metadata={"help": "stacked: all views in one forward; separate: one forward per view; auto: separate with "
+                  "LayerDrop (a stack would lose the same layers), else stacked"},
+    )
+
+
+@register_criterion("sentence_prediction_rdrop", dataclass=SentencePredictionRDropConfig)
+class SentencePredictionRDropCriterion(FairseqCriterion):
+    """L = CE_1 + CE_2 + alpha/2 [KL(p1||p2) + KL(p2||p1)], summed over the sentences of a batch; for numbers
+    |y - y1|^2 + |y - y2|^2 + alpha |y1 - y2|^2 (Liang et al. 2021, A.4). Every class counts, 1 as well: there is no
+    padding among labels. In eval mode it is fairseq's sentence_prediction, to the bit.
+
+    The sample size is the number of sentences of one view, so the loss per sentence is the paper's.
+    """
+
+    def __init__(self, cfg: SentencePredictionRDropConfig, task: Any) -> None:
+        super().__init__(task)
+        if cfg.rdrop_passes < 2:
+            raise UserError(f"--rdrop-passes must be at least 2, got {cfg.rdrop_passes}")
+        self.cfg, self.task = cfg, task
+        self.weights = rdrop_weights(cfg.rdrop_alpha, cfg.rdrop_passes) if cfg.rdrop_alpha else plain_weights()
+        self.positive = positive_class(task)
+        self._mode: Optional[tuple[nn.Module, str]] = None
+
+    def forward(
+        self, model: nn.Module, sample: dict[str, Any], reduce: bool = True
+    ) -> tuple[Tensor, int, dict[str, Any]]:
+        """(loss, sample size, logging outputs): sums in nats, or squared distances, over the sentences of one view."""
+        target = sample["target"].view(-1)
+        views = self.weights.views if model.training else 1
+        logits = self._run(model, sample, target.numel(), views)
+        log: dict[str, Any] = dict.fromkeys(("nsentences", "sample_size"), target.numel())
+        objective = self._regression if self.cfg.regression_target else self._classification
+        loss = objective(logits, target, views, log, sample, model.training)
+        return loss, target.numel(), {"loss": loss.detach(), "ntokens": sample["ntokens"], **log}
+
+    def _run(self, model: nn.Module, sample: dict[str, Any], sentences: int, views: int) -> Tensor:
+        """The head's output for all views, stacked: [m*B, C]."""
+        if self._mode is None or self._mode[0] is not model:
+            check_head(wrappers(model)[-1], self.cfg.classification_head_name)
+            self._mode = (model, choose_forward(model, str(self.cfg.rdrop_mode)))
+        head: dict[str, Any] = {"features_only": True, "classification_head_name": self.cfg.classification_head_name}
+        return run_views(model, sample["net_input"], len(sample["id"]), views, self._mode[1], **head)[0]
+
+    def _classification(
+        self, logits: Tensor, target: Tensor, views: int, log: dict[str, Any], sample: dict[str, Any], training: bool
+    ) -> Tensor:
+        count = target.numel()
+        predicted = logits.detach().argmax(-1).view(views, -1)
+        log["ncorrect"] = predicted.eq(target).sum() / views
+        if not training:
+            log.update(counts(predicted[0], target, logits.size(-1), self.positive))
+            lprobs = torch.log_softmax(logits, dim=-1, dtype=torch.float32)
+            return torch.nn.functional.nll_loss(lprobs, target, reduction="sum")
+        impl = "eager" if logits.device.type not in ("cpu", "cuda") else str(self.cfg.rdrop_impl)
+        loss, nll, kl = rdrop_loss(logits, target, weights=self.weights, impl=impl)
+        log["nll_loss"] = nll
+        log["rdrop_kl"], log["rdrop_ntokens"] = kl, count if views > 1 else 0
+        log["rdrop_alpha"], log["rdrop_trained_ntokens"] = self.weights.kl_total * count, count
+        return loss
+
+    def _regression(
+        self, logits: Tensor, target: Tensor, views: int, log: dict[str, Any], sample: dict[str, Any], training: bool
+    ) -> Tensor:
+        values = logits.reshape(-1)
+        values = values.to(torch.promote_types(values.dtype, torch.float32))
+        if not training:
+            log["_placed"] = placed(values, target, sample["id"], self._sentences(sample["id"]))
+            return torch.nn.functional.mse_loss(values, target.to(values.dtype), reduction="sum")
+        loss, error, distance = rdrop_regression_loss(values, target, self.cfg.rdrop_alpha, views)
+        log["mse"] = error
+        if views > 1:
+            log["rdrop_distance"] = distance
+        return loss
+
+    def _sentences(self, ids: Tensor) -> int:
+        """A number of sentences that is the same for all batches and workers of a validation."""
+        sets = getattr(self.task, "datasets", {})
+        held_out = [len(dataset) for split, dataset in sets.items() if split != "train"] or [*map(len, sets.values())]
+        return max(held_out, default=int(ids.max()) + 1)
+
+    @staticmethod
+    def reduce_metrics(logging_outputs: list[dict[str, Any]]) -> None:
+        """Logs loss (base 2 and per sentence, as fairseq does), accuracy, mcc, f1, pearson and spearman in percent."""
+        size = _total(logging_outputs, "sample_size")
+        if not size:
+            return
+        metrics.log_scalar("loss", _total(logging_outputs, "loss") / size / math.log(2), size, round=3)
+        for key, unit in (("nll_loss", math.log(2)), ("mse", 1.0), ("rdrop_distance", 1.0)):
+            if any(key in log for log in logging_outputs):
+                metrics.log_scalar(key, _total(logging_outputs, key) / size / unit, size, round=4)
+        log_divergence(logging_outputs)
+        if any("ncorrect" in log for log in logging_outputs):
+            metrics.log_scalar("accuracy", 100 * _total(logging_outputs, "ncorrect") / size, size, round=3)
+        log_metrics(logging_outputs)
+
+    @staticmethod
+    def logging_outputs_can_be_summed() -> bool:
+        """True: counts, sums and tables with a place for each sentence."""
+        return True
+
+
+def check_head(model: Any, name: str) -> None:
+    """UserError for a model without such a classification head, or with fairseq's penalties for adaptive pruning."""
+    if name not in getattr(model, "classification_heads", {}):
+        raise UserError(
+            f"{type(model).__name__} has no classification head {name}: use RoBERTa or BART "
+            "with --task sentence_prediction_rdrop"
+        )
+    penalties = [key for key in ("mha_reg_scale_factor", "ffn_reg_scale_factor") if getattr(model.args, key, 0)]
+    if penalties:
+        raise UserError(f"this criterion has no penalty for pruning: leave out {' and '.join(penalties)}")
+
+
+def positive_class(task: Any) -> Optional[int]:
+    """The class of the label "1" among two, for which GLUE wants F1; None where there is none. (Classes are numbered by
+    how often they occur.)"""
+    labels = getattr(task, "class_names", ())
+    return labels.index("1") if len(labels) == 2 and "1" in labels else None
+
+
+def counts(predicted: Tensor, target: Tensor, classes: int, positive: Optional[int]) -> dict[str, Any]:
+    """What accuracy, Matthews' correlation and F1 are made of; predicted and target: [B]."""
+    found, true = (torch.bincount(of, minlength=classes).tolist() for of in (predicted, target))
+    log = {"_correct": int(predicted.eq(target).sum())}
+    log.update({f"_predicted_{k}": found[k] for k in range(classes)})
+    log.update({f"_true_{k}": true[k] for k in range(classes)})
+    if positive is not None:
+        hits = int((predicted.eq(positive) & target.eq(positive)).sum())
+        log.update({"_hits": hits, "_predicted": found[positive], "_true": true[positive]})
+    return log
+
+
+def placed(values: Tensor, target: Tensor, ids: Tensor, sentences: int) -> Tensor:
+    """What correlations are made of: [3, sentences * n], zero but at the n places of each sentence of the batch, where
+    the rows hold its values, its targets, and 1. Such tables add up over batches and workers, as ranks do not."""
+    each = target.numel() // ids.numel()
+    index = (ids.view(-1, 1) * each + torch.arange(each, device=ids.device)).view(-1)
+    table = torch.zeros(3, sentences * each, dtype=torch.float64, device=values.device)
+    table[:, index] = torch.stack([values.detach().double(), target.double(), torch.ones_like(target.double())])
+    return table
+
+
+def log_metrics(logging_outputs: list[dict[str, Any]]) -> None:
+    """Metrics over the whole validation set: the meters sum what they are derived from."""
+    keys = sorted({key for log in logging_outputs for key in log if key.startswith("_")})
+    for key in keys:
+        metrics.log_scalar(key, sum(log.get(key, 0) for log in logging_outputs))
+    if "_correct" in keys:
+        classes = sum(key.startswith("_true_") for key in keys)
+        metrics.log_derived("mcc", lambda meters: _percent(sentence_metrics.matthews(
+            meters["_correct"].sum,
+            [meters[f"_predicted_{k}"].sum for k in range(classes)],
+            [meters[f"_true_{k}"].sum for k in range(classes)],
+        )))  # fmt: skip
+    if "_hits" in keys:
+        metrics.log_derived("f1", lambda meters: _percent(sentence_metrics.f1(
+            meters["_hits"].sum, meters["_predicted"].sum, meters["_true"].sum
+        )))  # fmt: skip
+        metrics.log_derived("acc_and_f1", _accuracy_and_f1)
+    if "_placed" in keys:
+        metrics.log_derived("pearson", _pearson)
+        metrics.log_derived("spearman", _spearman)
+        metrics.log_derived("pearson_and_spearman", lambda meters: (_pearson(meters) + _spearman(meters)) / 2)
+
+
+def _accuracy_and_f1(meters: Any) -> float:
+    f1 = sentence_metrics.f1(meters["_hits"].sum, meters["_predicted"].sum, meters["_true"].sum)
+    return _percent((meters["accuracy"].avg / 100 + f1) / 2)
+
+
+def _pearson(meters: Any) -> float:
+    return _percent(sentence_metrics.pearson(*_points(meters)))
+
+
+def _spearman(meters: Any) -> float:
+    return _percent(sentence_metrics.spearman(*_points(meters)))
+
+
+def _points(meters: Any) -> tuple[np.ndarray, np.ndarray]:
+    values, target, there = meters["_placed"].sum.cpu().numpy()
+    return values[there > 0], target[there > 0]
+
+
+def _percent(share: float) -> float:
+    return round(100 * float(share), 3)
+
+
+def _total(logging_outputs: list[dict[str, Any]], key: str) -> float:
+    return float(sum(log.get(key, 0) for log in logging_outputs))

@@ -1,0 +1,75 @@
+"""`--task sentence_prediction_rdrop`: fairseq's sentence prediction, its input checked before hours are spent."""
+
+# No postponed annotations here: fairseq builds its options from the types of the fields, not from their names.
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from fairseq.tasks import register_task
+from fairseq.tasks.sentence_prediction import SentencePredictionConfig, SentencePredictionTask
+from omegaconf import II
+
+from rdrop_fairseq.errors import UserError
+from rdrop_fairseq.tasks.parts import labels, pretrained
+from rdrop_fairseq.tasks.parts.patience import KeepsPatience
+from rdrop_fairseq.tasks.translation_rdrop import HandsOverNumUpdates
+
+
+@dataclass
+class SentencePredictionRDropTaskConfig(SentencePredictionConfig):
+    """Options of fairseq's sentence prediction."""
+
+    # Known to the task so that it can look at the checkpoint that training starts from.
+    restore_file: str = II("checkpoint.restore_file")
+    finetune_from_model: Optional[str] = II("checkpoint.finetune_from_model")
+    save_dir: str = II("checkpoint.save_dir")
+
+
+@register_task("sentence_prediction_rdrop", dataclass=SentencePredictionRDropTaskConfig)
+class SentencePredictionRDropTask(KeepsPatience, HandsOverNumUpdates, SentencePredictionTask):
+    """Data as fairseq's preparation of GLUE lays it out: input0/, input1/ (for pairs) and label/."""
+
+    cfg: SentencePredictionRDropTaskConfig
+
+    @classmethod
+    def setup_task(cls, cfg: SentencePredictionRDropTaskConfig, **kwargs: Any) -> "SentencePredictionRDropTask":
+        """Compares the options with the data, then does as fairseq does. Raises UserError."""
+        labels.check_directory(Path(cfg.data), cfg.regression_target)
+        if cfg.num_classes < 1:
+            raise UserError("the number of classes is missing: give --num-classes (1 with --regression-target)")
+        task = super().setup_task(cfg, **kwargs)
+        task.class_names = () if cfg.regression_target else labels.names(task.label_dictionary)
+        if not cfg.regression_target and len(task.class_names) != cfg.num_classes:
+            raise UserError(
+                f"--num-classes {cfg.num_classes}: {Path(cfg.data) / 'label'} has {len(task.class_names)} classes "
+                f"({', '.join(task.class_names)}): give their number"
+            )
+        return task
+
+    def load_dataset(self, split: str, combine: bool = False, **kwargs: Any) -> Any:
+        """As fairseq does, every label looked at. Raises UserError for one that is no class of the head."""
+        if self.cfg.regression_target:
+            labels.check_numbers(Path(self.cfg.data) / "label" / f"{split}.label", self.cfg.num_classes)
+        try:
+            dataset = super().load_dataset(split, combine=combine, **kwargs)
+        except AssertionError as error:
+            if "lengths must match" not in str(error):
+                raise
+            raise UserError(
+                f"{self.cfg.data}: {split} has another number of labels than of sentences: prepare the data again"
+            ) from error
+        labels.check_labels(dataset, split, Path(self.cfg.data), self.cfg.num_classes, self.cfg.regression_target)
+        return dataset
+
+    def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
+        """The model with its head; before training starts from a checkpoint, the two are compared."""
+        try:
+            model = super().build_model(cfg, from_checkpoint)
+        except AttributeError as error:
+            if "register_classification_head" not in str(error):
+                raise
+            raise UserError(f"--arch {cfg.arch} has no classification head: use RoBERTa or BART") from error
+        start = None if from_checkpoint else pretrained.start(self.cfg)
+        if start is not None:
+            pretrained.check_sentence_model(start, model, self.cfg.classification_head_name)
+        return model

@@ -1,0 +1,224 @@
+"""R-Drop on a classification head against plain torch, fairseq's own criterion, sklearn and scipy."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from fairseq.logging import metrics
+from scipy import stats
+from sklearn.metrics import f1_score, matthews_corrcoef
+from tiny_roberta import BART, PLAIN, RDROP, ROBERTA, session, write_sentences
+from torch.nn.functional import kl_div, log_softmax, nll_loss
+
+from rdrop_fairseq.criterions import sentence_metrics
+from rdrop_fairseq.errors import UserError
+
+REGRESSION = ["--regression-target", "--num-classes", "1"]
+NO_DROPOUT = ["--dropout", "0", "--attention-dropout", "0"]
+
+
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory):
+    return write_sentences(tmp_path_factory.mktemp("classes"))
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    return write_sentences(tmp_path_factory.mktemp("three"), classes=("neutral", "yes", "no"))
+
+
+@pytest.fixture(scope="module")
+def numbers(tmp_path_factory):
+    return write_sentences(tmp_path_factory.mktemp("numbers"), classes=())
+
+
+def head(run, batch, seed=1, times=2):
+    """The head's output for a batch repeated along its first dimension, as the paper's code does it."""
+    torch.manual_seed(seed)
+    doubled = {key: torch.cat([value] * times) for key, value in batch["net_input"].items()}
+    return run.model(**doubled, features_only=True, classification_head_name="sentence_classification_head")[0]
+
+
+def gradients(run):
+    return {name: p.grad.clone() for name, p in run.model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("model", [ROBERTA, BART], ids=["roberta", "bart"])
+@pytest.mark.parametrize("impl", ["fused", "eager"])
+def test_equals_the_paper_in_plain_torch(three, model, impl):
+    run = session(three, *RDROP, "--rdrop-impl", impl, "--rdrop-alpha", "0.7", "--num-classes", "3", model=model)
+    batch = run.batch(*range(8))
+    loss, size, log = run.loss(batch)
+    loss.backward()
+    ours = gradients(run)
+    run.model.zero_grad()
+    lp = log_softmax(head(run, batch), -1)
+    p, q = lp.chunk(2)
+    target = batch["target"].view(-1)
+    assert {0, 1, 2} == set(target.tolist())  # class 1 is not padding here
+    ce = nll_loss(lp, torch.cat([target, target]), reduction="sum")
+    kl = kl_div(p, q, log_target=True, reduction="sum") + kl_div(q, p, log_target=True, reduction="sum")
+    naive = ce + 0.35 * kl
+    naive.backward()
+    assert size == log["nsentences"] == 8
+    torch.testing.assert_close(loss, naive)
+    assert float(kl) > 1e-4
+    torch.testing.assert_close(log["rdrop_kl"], kl.detach() / 2)
+    torch.testing.assert_close(log["nll_loss"], ce.detach() / 2)
+    for name, gradient in gradients(run).items():
+        torch.testing.assert_close(ours[name], gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_regression_equals_the_paper_in_plain_torch(numbers):
+    run = session(numbers, *RDROP, *REGRESSION, "--rdrop-alpha", "0.7")
+    batch = run.batch(*range(8))
+    loss, size, log = run.loss(batch)
+    first, second = head(run, batch).view(-1).chunk(2)
+    y = batch["target"].view(-1).float()
+    naive = ((first - y) ** 2 + (second - y) ** 2 + 0.7 * (first - second) ** 2).sum()
+    torch.testing.assert_close(loss, naive)
+    torch.testing.assert_close(log["rdrop_distance"], ((first - second) ** 2).sum().detach())
+    assert size == 8
+    assert float(log["rdrop_distance"]) > 0
+
+
+def test_dropout_of_the_head_makes_views_differ(classes):
+    alone = session(classes, *RDROP, *NO_DROPOUT, "--pooler-dropout", "0.3")
+    nothing = session(classes, *RDROP, *NO_DROPOUT, "--pooler-dropout", "0")
+    assert float(alone.loss(alone.batch(0, 1, 2))[2]["rdrop_kl"]) > 1e-4
+    assert float(nothing.loss(nothing.batch(0, 1, 2))[2]["rdrop_kl"]) == 0
+
+
+@pytest.mark.parametrize("regression", [False, True])
+def test_alpha_0_trains_as_fairseq_does(classes, numbers, regression):
+    data, words = (numbers, REGRESSION) if regression else (classes, [])
+    ours = session(data, *RDROP, "--rdrop-alpha", "0", *words)
+    theirs = session(data, *PLAIN, *words)
+    for mine, other in zip(ours.updates(6), theirs.updates(6)):
+        assert mine["loss"] == pytest.approx(other["loss"], rel=1e-5)
+        assert mine["gnorm"] == pytest.approx(other["gnorm"], rel=1e-5)
+
+
+@pytest.mark.parametrize("regression", [False, True])
+def test_eval_is_fairseqs_criterion_to_the_bit(classes, numbers, regression):
+    data, words = (numbers, REGRESSION) if regression else (classes, [])
+    ours, theirs = session(data, *RDROP, *words), session(data, *PLAIN, *words)
+    for run in (ours, theirs):
+        run.model.eval()
+        run.criterion.eval()
+    batch = ours.batch(*range(11))
+    loss, size, log = ours.loss(batch)
+    expected, expected_size, expected_log = theirs.loss(batch)
+    assert torch.equal(loss, expected)
+    assert size == expected_size
+    for key in ("loss", "ntokens", "nsentences", "sample_size", *([] if regression else ["ncorrect"])):
+        assert log[key] == expected_log[key], key
+
+
+def validate(run, *parts):
+    """What is logged for a validation set that comes in these batches."""
+    run.model.eval()
+    run.criterion.eval()
+    dataset = run.task.dataset("valid")
+    with metrics.aggregate(new_root=True) as meters, torch.no_grad():
+        for part in parts:
+            logs = [run.criterion(run.model, dataset.collater([dataset[i] for i in rows]))[2] for rows in part]
+            run.task.reduce_metrics(logs, run.criterion)
+        return meters.get_smoothed_values()
+
+
+def everything(run):
+    """Outputs and labels of the whole validation set."""
+    dataset = run.task.dataset("valid")
+    batch = dataset.collater([dataset[i] for i in range(27)])
+    with torch.no_grad():
+        output = head(run, batch, times=1)
+    return output, batch["target"].view(-1)
+
+
+@pytest.mark.parametrize("parts", [([range(27)],), ([range(5)], [range(5, 27)]), ([range(20), range(20, 27)],)])
+def test_metrics_of_classes_are_those_of_the_whole_set(classes, three, parts):
+    """In one batch, in two of different sizes, on two workers: as sklearn computes them of all sentences."""
+    for data, count in ((classes, 2), (three, 3)):
+        run = session(data, *RDROP, "--num-classes", count)
+        found = validate(run, *parts)
+        output, target = everything(run)
+        predicted = output.argmax(-1)
+        assert found["accuracy"] == pytest.approx(100 * float(predicted.eq(target).float().mean()), abs=1e-3)
+        assert found["mcc"] == pytest.approx(100 * matthews_corrcoef(target, predicted), abs=1e-3)
+        if count == 2:  # class 0 is the label "1", since it is the more frequent one
+            f1 = f1_score(target.eq(0), predicted.eq(0))
+            assert found["f1"] == pytest.approx(100 * f1, abs=1e-3)
+            assert found["acc_and_f1"] == pytest.approx((found["accuracy"] + found["f1"]) / 2, abs=1e-2)
+        else:
+            assert "f1" not in found
+        assert not any(key.startswith("_") for key in found)
+
+
+@pytest.mark.parametrize("parts", [([range(27)],), ([range(5)], [range(5, 27)]), ([range(20), range(20, 27)],)])
+def test_correlations_are_those_of_the_whole_set(numbers, parts):
+    run = session(numbers, *RDROP, *REGRESSION)
+    found = validate(run, *parts)
+    output, target = everything(run)
+    assert found["pearson"] == pytest.approx(100 * stats.pearsonr(output.view(-1), target)[0], abs=1e-3)
+    assert found["spearman"] == pytest.approx(100 * stats.spearmanr(output.view(-1), target)[0], abs=1e-3)
+
+
+def test_metrics_that_are_not_defined_are_0():
+    assert sentence_metrics.matthews(3, [5, 0], [3, 2]) == 0
+    assert sentence_metrics.f1(0, 0, 0) == 0
+    values = np.full(1000, 0.1)
+    target = np.linspace(0, 1, 1000)
+    assert sentence_metrics.pearson(values, target) == 0
+    assert sentence_metrics.spearman(values, target) == 0
+    assert sentence_metrics.spearman(np.array([1.0, 1.0, 2.0]), np.array([1.0, 2.0, 3.0])) == pytest.approx(
+        stats.spearmanr([1, 1, 2], [1, 2, 3])[0]
+    )
+
+
+def test_logged_units(classes):
+    """Loss and divergence per sentence, in bits; the loss of R-Drop is two cross entropies and alpha KL."""
+    run = session(classes, *RDROP)
+    logged = run.update(run.batch(*range(8)))
+    loss = 2 * logged["nll_loss"] + logged["rdrop_kl"]
+    assert logged["loss"] == pytest.approx(loss, rel=1e-4)
+    assert logged["rdrop_alpha"] == 1
+    assert logged["nll_loss"] < 2 / math.log(2)
+    assert 0 <= logged["accuracy"] <= 100
+
+
+def test_layerdrop_takes_separate_forwards(classes):
+    """A stack would lose the same layers in both views."""
+    largest = {}
+    for mode in ("auto", "stacked"):
+        words = [*NO_DROPOUT, "--pooler-dropout", "0", "--encoder-layerdrop", "0.5", "--rdrop-mode", mode]
+        run = session(classes, *RDROP, *words)
+        largest[mode] = max(float(run.loss(run.batch(0, 1, 2), seed)[2]["rdrop_kl"]) for seed in range(6))
+    assert largest["stacked"] == 0 < largest["auto"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--rdrop-passes", "1"], "--rdrop-passes must be at least 2, got 1"),
+        (["--rdrop-alpha", "-1"], "alpha must be a finite number >= 0"),
+        (["--mha-reg-scale-factor", "0.1"], "leave out mha_reg_scale_factor"),
+    ],
+)
+def test_bad_options(classes, words, message):
+    def one_step():
+        run = session(classes, *RDROP, *words)
+        run.loss(run.batch(0))
+
+    with pytest.raises(UserError, match=message):
+        one_step()
+
+
+def test_another_models_head_is_named(classes):
+    run = session(classes, *RDROP)
+    run.criterion.cfg.classification_head_name = "other"
+    with pytest.raises(UserError, match="RobertaModel has no classification head other"):
+        run.loss(run.batch(0))

@@ -1,0 +1,99 @@
+"""Binarized sentences with labels and a RoBERTa of 16 dimensions: what a test of sentence prediction needs."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+from fairseq import options, tasks
+from fairseq.data import Dictionary, indexed_dataset
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.trainer import Trainer
+from tiny_fairseq import WORDS, Session
+
+RDROP = ["--criterion", "sentence_prediction_rdrop", "--rdrop-alpha", "1"]
+PLAIN = ["--criterion", "sentence_prediction"]
+SIZES = ["--encoder-layers", "2", "--encoder-embed-dim", "16", "--encoder-ffn-embed-dim", "32"]
+ROBERTA = ["--arch", "roberta_base", *SIZES, "--encoder-attention-heads", "2", "--dropout", "0.1"]
+BART = [
+    *("--arch", "bart_base", *SIZES, "--encoder-attention-heads", "2", "--decoder-attention-heads", "2"),
+    *("--decoder-layers", "1", "--decoder-embed-dim", "16", "--decoder-ffn-embed-dim", "32", "--dropout", "0.1"),
+    *("--add-prev-output-tokens",),
+]
+
+
+def column(folder: Path, texts: dict[str, list[str]], dictionary: Dictionary) -> None:
+    """dict.txt and the binarized lines of each split."""
+    folder.mkdir(parents=True)
+    dictionary.save(str(folder / "dict.txt"))
+    for split, lines in texts.items():
+        builder = indexed_dataset.make_builder(str(folder / f"{split}.bin"), "mmap", len(dictionary))
+        for line in lines:
+            builder.add_item(dictionary.encode_line(line, add_if_not_exist=False))
+        builder.finalize(str(folder / f"{split}.idx"))
+
+
+def write_sentences(folder: Path, classes: tuple[str, ...] = ("1", "0"), train: int = 64, valid: int = 27) -> Path:
+    """Pairs of sentences over 16 words; the first word of the first decides about the label. No classes: a number in
+    0..1. `classes`: in the order of their numbers."""
+    words, labels = Dictionary(), Dictionary()
+    for word in WORDS:
+        words.add_symbol(word, 100)
+    words.finalize(padding_factor=1)
+    for place, name in enumerate(classes):
+        labels.add_symbol(name, 100 - place)
+    labels.finalize(padding_factor=8)
+    draw = random.Random(3)
+    texts: dict[str, dict[str, list[str]]] = {"input0": {}, "input1": {}, "label": {}}
+    for split, count in (("train", train), ("valid", valid)):
+        firsts = [draw.choices(WORDS, k=draw.randint(2, 9)) for _ in range(count)]
+        texts["input0"][split] = [" ".join(words) for words in firsts]
+        texts["input1"][split] = [" ".join(draw.choices(WORDS, k=draw.randint(1, 5))) for _ in range(count)]
+        numbers = [WORDS.index(words[0]) for words in firsts]
+        names = classes or ("0",)
+        texts["label"][split] = (
+            [names[number % len(names)] for number in numbers] if classes else [str(n / 16) for n in numbers]
+        )
+    column(folder / "input0", texts["input0"], words)
+    column(folder / "input1", texts["input1"], words)
+    if classes:
+        column(folder / "label", texts["label"], labels)
+    else:
+        (folder / "label").mkdir()
+        for split, lines in texts["label"].items():
+            (folder / "label" / f"{split}.label").write_text("".join(f"{line}\n" for line in lines))
+    return folder
+
+
+def config(data: Path, *words: object, model: list[str] = ROBERTA) -> Any:
+    fixed = [
+        *(str(data), "--task", "sentence_prediction_rdrop", "--init-token", "0", "--separator-token", "2", "--cpu"),
+        *("--max-positions", "32", "--num-workers", "0", "--no-progress-bar", "--lr", "0.002", "--seed", "1"),
+        *("--batch-size", "8", "--log-format", "simple"),
+        *("--log-interval", "1", "--no-epoch-checkpoints", "--required-batch-size-multiple", "1"),
+    ]
+    given = list(map(str, words))
+    if "--optimizer" not in given:
+        fixed += ["--optimizer", "adam", "--adam-betas", "(0.9, 0.98)"]
+    if "--num-classes" not in given:
+        given += ["--num-classes", "2"]
+    parser = options.get_training_parser()
+    return convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, input_args=[*fixed, *model, *given]))
+
+
+def session(data: Path, *words: object, model: list[str] = ROBERTA) -> Session:
+    """Everything fairseq-train builds before the first update; the model is in training mode."""
+    import torch
+
+    cfg = config(data, *words, model=model)
+    task = tasks.setup_task(cfg.task)
+    torch.manual_seed(cfg.common.seed)
+    built = task.build_model(cfg.model)
+    criterion = task.build_criterion(cfg.criterion)
+    for split in ("train", "valid"):
+        task.load_dataset(split)
+    trainer = Trainer(cfg, task, built, criterion)
+    trainer.model.train()
+    trainer.criterion.train()
+    return Session(cfg, task, trainer.model, trainer.criterion, trainer)
