@@ -90,7 +90,7 @@ def _compare(
     baseline: Sequence[results.Texts], system: Sequence[results.Texts], wanted: Sequence[str] | None
 ) -> list[Comparison]:
     first = baseline[0]
-    names = wanted or conventions.usual(first.language)
+    names = wanted or list(conventions.TITLES)
     found = []
     for name in tqdm(names, desc="comparing", unit="convention", disable=None):
         scorer = conventions.scorer(name, first.language, first.lowercases(name))

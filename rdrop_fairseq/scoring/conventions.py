@@ -1,7 +1,8 @@
 """The ways of scoring a translation, each with a name and a signature, so that no number travels without them.
 
 tokenized       BLEU of the tokenized text as multi-bleu.perl: what IWSLT14 papers report (on lowercased text)
-compound-split  the same after splitting hyphenated compounds: what WMT14 En-De papers report
+compound-split  the same after splitting hyphenated compounds: what WMT14 En-De papers report, and what the R-Drop
+                authors' own script prints for IWSLT14 De-En
 sacrebleu       sacreBLEU of detokenized text: the one that can be compared between papers
 chrf2           character n-gram F2 of detokenized text (sacreBLEU)
 """
@@ -116,11 +117,6 @@ TITLES = {
 }
 # These read tokenized text, the others text as people write it.
 ON_TOKENS = ("tokenized", "compound-split")
-
-
-def usual(language: str | None) -> list[str]:
-    """The conventions for a translation into `language`: compounds are split in German (and if it is not known)."""
-    return [name for name in TITLES if name != "compound-split" or language in (None, "de")]
 
 
 def scorer(convention: str, language: str | None = None, lowercase: bool = False) -> Scorer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,7 @@ class Result:
             "language": texts.language,
             "lowercase": texts.lowercase,
             "scores": [score.as_json() for score in self.scores],
-            "published": [asdict(number) for number in others],
+            "published": [number.as_json() for number in others],
             "notes": self.notes,
             "made": self.made,
         }

@@ -1,10 +1,4 @@
-"""ROUGE-1/2/L/Lsum of summaries by each convention in use, with bootstrap intervals.
-
-    rouge-score          the raw text, as Google's rouge-score package tokenizes it (lower case, letters and digits)
-    rouge-1.5.5-ptb      the paper's convention, as near as maintained libraries come to it: text tokenized as in the
-                         Penn Treebank (scoring/ptb.py), sentences cut at " . ", as files2rouge hands them to the Perl
-                         script ROUGE-1.5.5; what that prints as ROUGE-L is computed over sentences, so it is Lsum here
-    ...+stem             the same after Porter stemming of words longer than three letters (`-m` of the Perl script)
+"""ROUGE-1/2/L/Lsum of summaries by each convention in use (rdrop_fairseq.rouge says which), with bootstrap intervals.
 
 Each value is the mean over documents of the F1 score; its interval the 2.5th and 97.5th percentile of that mean over
 resampled documents (Lin 2004, "ROUGE: A Package for Automatic Evaluation of Summaries").
@@ -17,35 +11,21 @@ import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import cache
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from rdrop_fairseq import files
+from rdrop_fairseq import files, published
 from rdrop_fairseq.corpus import manifest
 from rdrop_fairseq.errors import UserError
-from rdrop_fairseq.scoring import ptb
+from rdrop_fairseq.rouge import CONVENTIONS, TYPES, Convention, score_pair
 from rdrop_fairseq.scoring.text import read_lines
 
-TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 MEASURES = ("precision", "recall", "f1")
 HEADINGS = ("ROUGE-1", "ROUGE-2", "ROUGE-L", "ROUGE-Lsum")
-# F1 in percent that others report; the paper's ROUGE-L stands under Lsum, which it is.
-PUBLISHED = {
-    "cnndm": {"BART": (44.16, 21.28, None, 40.90), "BART + R-Drop": (44.51, 21.58, None, 41.24)},
-    "xsum": {"BART": (45.14, 22.27, None, 37.25)},
-}
-
-
-class Convention(NamedTuple):
-    """`split` gives the sentences of a line, ready for rouge-score's tokenizer; `stem`: Porter's stemmer on or off."""
-
-    name: str
-    split: Callable[[str], list[str]]
-    stem: bool
+SUMMARIZATION = sorted(published.benchmarks(published.ROUGE.metric))
 
 
 class Interval(NamedTuple):
@@ -54,26 +34,6 @@ class Interval(NamedTuple):
     mean: float
     low: float
     high: float
-
-
-def ptb_sentences(line: str) -> list[str]:
-    """A line tokenized as in the Treebank, cut after every period that stands alone."""
-    return (" .\n".join(ptb.tokenize(line).split(" . "))).split("\n")
-
-
-CONVENTIONS = (
-    Convention("rouge-score", ptb.sentences, False),
-    Convention("rouge-score+stem", ptb.sentences, True),
-    Convention("rouge-1.5.5-ptb", ptb_sentences, False),
-    Convention("rouge-1.5.5-ptb+stem", ptb_sentences, True),
-)
-
-
-def score_pair(hypothesis: str, reference: str, convention: Convention) -> np.ndarray:
-    """Scores of one summary, [4 types, 3 measures] in 0..1; all zero if either text is empty."""
-    texts = ("\n".join(convention.split(text)) for text in (reference, hypothesis))
-    found = _scorer(convention.stem).score(*texts)
-    return np.array([tuple(found[name]) for name in TYPES])
 
 
 def score_all(
@@ -125,7 +85,7 @@ def report(
     }
 
 
-def render(result: dict[str, Any], published: str | None = None) -> str:
+def render(result: dict[str, Any], benchmark: str | None = None) -> str:
     """The report as text: F1 in percent with its interval, one row per convention, published figures below."""
     lines = [f"F1 in %, [95 % interval], {result['documents']:,} summaries"]
     for kind, what in (("empty_summaries", "summaries"), ("empty_references", "references")):
@@ -135,26 +95,18 @@ def render(result: dict[str, Any], published: str | None = None) -> str:
     for name, row in result["conventions"].items():
         found = (Interval(**row[kind]["f1"]) for kind in TYPES)
         lines.append(f"{name:22}" + "".join(f"{f.mean:8.2f} [{f.low:5.2f}, {f.high:6.2f}]" for f in found))
-    if published:
-        lines.append(f"published elsewhere, not measured here (ROUGE-1.5.5 on PTB-tokenized text, {published}):")
-        for name, values in PUBLISHED[published].items():
-            cells = (f"{'-':>8}" if value is None else f"{value:8.2f}" for value in values)
-            lines.append(f"{name:22}" + "".join(f"{cell:24}" for cell in cells).rstrip())
+    if benchmark:
+        lines.append(f"published elsewhere, not measured here ({published.ROUGE.how}, {benchmark}):")
+        for row in published.TABLE[benchmark]:
+            rouge1, rouge2, rouge_l = row.score.split("/")
+            cells = (f"{cell:>8}" for cell in (rouge1, rouge2, "-", rouge_l))  # ROUGE-1.5.5's ROUGE-L is Lsum
+            lines.append(f"{row.system:22}" + "".join(f"{cell:24}" for cell in cells).rstrip())
     return "\n".join(lines)
 
 
 def _job(job: tuple[str, str, str]) -> np.ndarray:
     hypothesis, reference, name = job
     return score_pair(hypothesis, reference, next(c for c in CONVENTIONS if c.name == name))
-
-
-@cache
-def _scorer(stem: bool) -> Any:
-    try:
-        from rouge_score.rouge_scorer import RougeScorer
-    except ImportError as error:
-        raise UserError('rouge-score is not installed: pip install "rdrop-fairseq[summarization]"') from error
-    return RougeScorer(list(TYPES), use_stemmer=stem)
 
 
 def main(argv: list[str], prog: str) -> int | None:
@@ -164,7 +116,7 @@ def main(argv: list[str], prog: str) -> int | None:
     )
     parser.add_argument("--hyp", type=Path, required=True, help="summaries, one a line")
     parser.add_argument("--ref", type=Path, required=True, help="references, one a line")
-    parser.add_argument("--published", choices=sorted(PUBLISHED), help="print published figures below")
+    parser.add_argument("--published", choices=SUMMARIZATION, help="print published figures below")
     parser.add_argument("--json", type=Path, help="where the numbers go (default: HYP.rouge.json)")
     parser.add_argument("--samples", type=int, default=1000, metavar="N", help="bootstrap samples")
     parser.add_argument("--seed", type=int, default=12345, help="of the bootstrap")
@@ -176,7 +128,7 @@ def main(argv: list[str], prog: str) -> int | None:
     print(render(result, args.published))
     target = args.json or args.hyp.with_name(args.hyp.name + ".rouge.json")
     with files.atomic(target, "w") as file:
-        published = {args.published: PUBLISHED[args.published]} if args.published else {}
-        json.dump({"hyp": str(args.hyp), "ref": str(args.ref), **result, "published": published}, file, indent=2)
+        others = [row.as_json() for row in published.TABLE.get(args.published or "", [])]
+        json.dump({"hyp": str(args.hyp), "ref": str(args.ref), **result, "published": others}, file, indent=2)
         file.write("\n")
     return 0

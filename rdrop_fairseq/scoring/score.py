@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from rdrop_fairseq import files, published
@@ -81,7 +82,7 @@ def _translate_and_score(
         average.average(paths, checkpoint)
     recipe = published.decoding(benchmark or "")
     beam = recipe.beam if args.beam is None else args.beam
-    decoding = published.Decoding(beam, recipe.lenpen if args.lenpen is None else args.lenpen)
+    decoding = replace(recipe, beam=beam, lenpen=recipe.lenpen if args.lenpen is None else args.lenpen)
     command = generate_command(test_set, checkpoint, decoding, extra)
     print(f"translating {test_set.subset} with beam {beam}, lenpen {decoding.lenpen:g}", file=sys.stderr)
     generation = translate(command, part / GENERATION, test_set.sentences)
@@ -116,7 +117,7 @@ def _texts(args: argparse.Namespace, test_set: TestSet, generation: Generation) 
 def _result(
     args: argparse.Namespace, texts: results.Texts, benchmark: str | None, notes: list[str], made: dict[str, object]
 ) -> results.Result:
-    scores = [texts.score(convention) for convention in args.convention or conventions.usual(texts.language)]
+    scores = [texts.score(convention) for convention in args.convention or list(conventions.TITLES)]
     if results.is_lowercased(texts.references):
         notes = [*notes, "the references are lowercased: scores are not comparable to those of cased text"]
     if args.plain_ref is None and texts.language is not None:
@@ -160,7 +161,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument("--lowercase", action="store_true", help="disregard case (multi-bleu.perl -lc)")
     parser.add_argument("--json", action="store_true", help="print JSON (DATA CHECKPOINT: it is also written)")
     parser.add_argument(
-        "--benchmark", choices=[name for name in published.TABLE if "." in name],
+        "--benchmark", choices=published.benchmarks("BLEU"),
         help="whose recipe and published numbers (default: what the manifest.json of DATA says)",
     )  # fmt: skip
     model = parser.add_argument_group("for DATA CHECKPOINT")

@@ -39,7 +39,7 @@ class TestSet:
         """The key of published.TABLE, by the name in the manifest.json of (or above) the data directory."""
         for directory in self._prepared():
             name = re.sub(r"[^a-z0-9]", "", manifest.load(directory / "manifest.json").get("name", "").lower())
-            for key in published.TABLE:
+            for key in published.benchmarks("BLEU"):
                 data_set, _, pair = key.partition(".")
                 if data_set in name and pair == f"{self.source}-{self.target}":
                     return key

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from rdrop_fairseq import files
+from rdrop_fairseq import files, published
 from rdrop_fairseq.corpus import manifest
 from rdrop_fairseq.corpus.stories import decode, one_line
 from rdrop_fairseq.errors import UserError
-from rdrop_fairseq.scoring.presets import PRESETS
 from rdrop_fairseq.summarizing.journal import Journal, Memory
 
 if TYPE_CHECKING:
     from rdrop_fairseq.summarizing.summarizer import Summarizer
 
+PRESETS = {name: published.decoding(name).options() for name in published.benchmarks(published.ROUGE.metric)}
 SETTINGS = {"beam": int, "lenpen": float, "max_len_b": int, "min_len": int, "no_repeat_ngram_size": int}
 
 

@@ -12,8 +12,8 @@ from fairseq.tasks import register_task
 from fairseq.tasks.translation import load_langpair_dataset
 from omegaconf import II
 
+from rdrop_fairseq import published
 from rdrop_fairseq.errors import UserError
-from rdrop_fairseq.scoring.presets import PRESETS
 from rdrop_fairseq.tasks.parts import pretrained
 from rdrop_fairseq.tasks.parts.truncation import TruncatedDataset, truncate
 from rdrop_fairseq.tasks.translation_rdrop import TranslationRDropConfig, TranslationRDropTask
@@ -35,7 +35,7 @@ class SummarizationRDropConfig(TranslationRDropConfig):
         },
     )
     eval_rouge_args: str = field(
-        default=json.dumps(PRESETS["cnndm"]),
+        default=json.dumps(published.decoding("cnndm").options()),
         metadata={"help": "generation options for it, as JSON"},
     )
     eval_rouge_bpe: Optional[str] = field(

@@ -50,11 +50,6 @@ def test_signatures_say_what_differs():
     assert len(signatures) == 4 * 2 * 2
 
 
-def test_compounds_are_split_in_german_or_if_nothing_is_known():
-    assert "compound-split" in conventions.usual("de")
-    assert "compound-split" in conventions.usual(None)
-    assert conventions.usual("fr") == ["tokenized", "sacrebleu", "chrf2"]
-
 
 @pytest.mark.parametrize("convention", conventions.TITLES)
 @pytest.mark.parametrize(

@@ -77,7 +77,8 @@ def test_data_that_is_not_for_this_checkpoint(prepared, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("benchmark", "beam", "lenpen"), [("iwslt14.de-en", 5, 1.0), ("wmt14.en-fr", 4, 0.6), ("", 5, 1.0)]
+    ("benchmark", "beam", "lenpen"),
+    [("iwslt14.de-en", 5, 1.0), ("wmt14.en-de", 4, 0.6), ("wmt14.en-fr", 5, 1.0), ("", 5, 1.0)],
 )
 def test_decoding_of_the_recipes(benchmark, beam, lenpen):
     assert published.decoding(benchmark) == published.Decoding(beam, lenpen)

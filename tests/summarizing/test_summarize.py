@@ -14,7 +14,6 @@ import tiny_bart
 import torch
 
 from rdrop_fairseq.errors import UserError
-from rdrop_fairseq.scoring.presets import PRESETS
 from rdrop_fairseq.summarizing import summarize
 from rdrop_fairseq.summarizing.summarizer import Summarizer, batches
 
@@ -53,7 +52,7 @@ def run(model: Path, tmp_path: Path) -> Callable[..., list[str]]:
 
 
 def test_in_order_for_any_batches(run: Callable[..., list[str]], model: Path, tmp_path: Path) -> None:
-    settings = {**PRESETS["cnndm"], "beam": 2, "max_len_b": 6, "min_len": 2}
+    settings = {**summarize.PRESETS["cnndm"], "beam": 2, "max_len_b": 6, "min_len": 2}
     alone = Summarizer([model / "model.pt"], model, settings, bos=True, device="cpu")
     texts = [line.decode("utf-8", errors="replace").strip() for line in LINES.split(b"\n")[:-1]]
     expected = [alone.summarize([alone.fit(alone.encode(text))])[0] if text else "" for text in texts]
@@ -136,11 +135,11 @@ def test_batches_by_length() -> None:
 
 
 def test_settings_of_the_recipes() -> None:
-    assert PRESETS["cnndm"] == {
+    assert summarize.PRESETS["cnndm"] == {
         "beam": 4, "lenpen": 2.0, "max_len_b": 140, "min_len": 55, "no_repeat_ngram_size": 3
     }  # fmt: skip
-    assert PRESETS["xsum"]["beam"] == 6
-    assert {name: PRESETS["xsum"][name] for name in ("lenpen", "max_len_b", "min_len")} == {
+    assert summarize.PRESETS["xsum"]["beam"] == 6
+    assert {name: summarize.PRESETS["xsum"][name] for name in ("lenpen", "max_len_b", "min_len")} == {
         "lenpen": 1.0, "max_len_b": 60, "min_len": 10
     }  # fmt: skip
 

@@ -13,7 +13,7 @@ from fairseq.logging import metrics
 
 from rdrop_fairseq.corpus.gpt2_bpe import ENCODER, MERGES, Gpt2Bpe
 from rdrop_fairseq.errors import UserError
-from rdrop_fairseq.scoring.rouge import CONVENTIONS, TYPES, score_pair
+from rdrop_fairseq.rouge import CONVENTIONS, TYPES, score_pair
 
 COUNT = "_rouge_count"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rdrop_fairseq.scoring import ptb
+from rdrop_fairseq.rouge import ptb
 
 
 @pytest.mark.parametrize(
