@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from rdrop_fairseq.training import options
+from rdrop_fairseq.training import family, options
 from rdrop_fairseq.training.batch import plan
-from rdrop_fairseq.training.config import read_config
+from rdrop_fairseq.training.config import find_config, names, read_config
 
 ROOT = Path(__file__).parents[2]
-CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.yaml") if not family.axes(path))
+MEMBERS = [name for path in family.families(ROOT / "configs") for name in names(ROOT) if family.choices(path, name)]
 # the quickstart's are no published recipes: no batch to keep, no number to expect
 RECIPES = [path for path in CONFIGS if not path.stem.startswith("quickstart")]
 SHAPE = re.compile(r"^# model: .*?(\d+)\+(\d+) layers, d ([\d,]+), ffn ([\d,]+), (\d+) heads$", re.MULTILINE)
@@ -94,3 +95,38 @@ def test_a_baseline_differs_in_nothing_but_rdrop(name: str) -> None:
     # the base Transformer's baseline is trained as in its paper, shorter
     allowed = {"task", "criterion", "rdrop-alpha"} | ({"max-update"} if "en_de_base" in name else set())
     assert {"criterion", "rdrop-alpha"} <= different <= allowed
+
+
+@pytest.mark.parametrize("name", [name for name in MEMBERS if name.startswith("glue_")])
+def test_a_member_of_glue_is_what_fairseq_builds(
+    name: str, dictionaries: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a data directory with as many classes as the task has; R-Drop and baseline differ in alpha alone."""
+    from fairseq import tasks
+    from tiny_roberta import write_sentences
+
+    from rdrop_fairseq.corpus.glue_tasks import TASKS
+
+    monkeypatch.setattr("fairseq.models.roberta.model.init_bert_params", lambda module: None)  # as for BART
+    task = TASKS[name.split("_")[1]]
+    data = write_sentences(tmp_path / "data", classes=task.labels, train=4, valid=4)
+    experiment = read_config(find_config(name, ROOT), name)
+    _, args = options.check(experiment, ["--save-dir", str(dictionaries)], str(data))
+    built = tasks.setup_task(args)
+    with torch.device("meta"):
+        model = built.build_model(args)
+    built.build_criterion(args)
+    layer = model.encoder.sentence_encoder.layers[0]
+    assert (len(model.encoder.sentence_encoder.layers), layer.embed_dim, layer.fc1.out_features) == (24, 1024, 4096)
+    assert layer.dropout_module.p == 0.1
+    assert model.classification_heads["sentence_classification_head"].out_proj.out_features == max(1, len(task.labels))
+    assert args.max_update == int(args.total_num_update) > args.warmup_updates > 0
+    assert plan(experiment.sentences_per_update or 0, args.batch_size, 1, "sentences").size == 8
+    epochs = args.max_update * (experiment.sentences_per_update or 0) / task.sizes[0]
+    assert 9.9 < epochs < 10.2  # ten epochs of the data as published
+    other = name.replace("rdrop", "baseline")
+    plain = {entry.key: entry.value for entry in read_config(find_config(other, ROOT), other).options}
+    ours = {entry.key: entry.value for entry in experiment.options}
+    different = {key: (ours[key], plain[key]) for key in ours if ours[key] != plain[key]}
+    assert different == ({"rdrop-alpha": (ours["rdrop-alpha"], "0")} if name != other else {})
+    assert experiment.own["data"] == f"data/glue/{task.key}/bin"
