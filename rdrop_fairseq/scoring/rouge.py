@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from rdrop_fairseq import files, published
-from rdrop_fairseq.corpus import manifest
+from rdrop_fairseq.corpus import manifest, stories
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.rouge import CONVENTIONS, TYPES, Convention, score_pair
 from rdrop_fairseq.scoring.text import read_lines
@@ -85,6 +86,18 @@ def report(
     }
 
 
+def without_sentence_ends(references: Sequence[str]) -> str | None:
+    """A warning if most references end without a sentence end, as CNN/DailyMail's raw highlights do; else None."""
+    written = [line.rstrip() for line in references if line.strip()]
+    closed = sum(line.endswith(stories.CLOSED) for line in written)
+    if 2 * closed >= len(written):
+        return None
+    return (
+        f"{len(written) - closed:,} of {len(written):,} references have no sentence end: ROUGE-Lsum and rouge-1.5.5 "
+        "count each as one sentence and come out far too low; prepare the data again (periods are added by default)"
+    )
+
+
 def render(result: dict[str, Any], benchmark: str | None = None) -> str:
     """The report as text: F1 in percent with its interval, one row per convention, published figures below."""
     lines = [f"F1 in %, [95 % interval], {result['documents']:,} summaries"]
@@ -124,8 +137,12 @@ def main(argv: list[str], prog: str) -> int | None:
     args = parser.parse_args(argv)
     if args.samples < 1 or args.workers < 1:
         raise UserError("--samples and --workers must be at least 1")
-    result = report(read_lines(args.hyp), read_lines(args.ref), args.samples, args.seed, args.workers)
+    references = read_lines(args.ref)
+    result = report(read_lines(args.hyp), references, args.samples, args.seed, args.workers)
     print(render(result, args.published))
+    warning = without_sentence_ends(references)
+    if warning:
+        print(f"WARNING: {args.ref}: {warning}", file=sys.stderr)
     target = args.json or args.hyp.with_name(args.hyp.name + ".rouge.json")
     with files.atomic(target, "w") as file:
         others = [row.as_json() for row in published.TABLE.get(args.published or "", [])]

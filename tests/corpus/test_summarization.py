@@ -121,7 +121,7 @@ def test_cnn_dailymail(
     contents = [story(number) for number in range(8)]
     contents[2] = b"No highlights here.\n"
     contents[3] = b"\n\n@highlight\n\nNo article here"
-    contents[4] = b"Word\n\n@highlight\n\nThe word"
+    contents[4] = b"(CNN) Word\n\n@highlight\n\nThe word"
     contents[5] = b"Caf\xe9\n\n@highlight\n\nNot UTF-8"
     files = [stories.file_name(url) for url in urls]
     for archive, folder, numbers in (("cnn", "cnn", (0, 1, 2, 3)), ("dailymail", "dailymail", (4, 5, 6))):
@@ -134,8 +134,8 @@ def test_cnn_dailymail(
     expected = [stories.parse(contents[n]) for n in (6, 0, 3)]
     assert text(out, "train.source") == [pair.article for pair in expected]
     assert text(out, "train.target") == [pair.summary for pair in expected]
-    assert text(out, "test.source") == ["Caf\ufffd", "Word", "No highlights here."]
-    assert text(out, "test.target") == ["Not UTF-8", "The word", ""]
+    assert text(out, "test.source") == ["Caf\ufffd.", "Word.", "No highlights here."]
+    assert text(out, "test.target") == ["Not UTF-8.", "The word.", ""]
     assert (out / "text" / "train.missing").read_text() == f"{urls[7]}\n"
     train, test = counts(out, "text of train"), counts(out, "text of test")
     assert (train["missing"], train["dropped_without_summary"], train["empty_article"]) == (1, 1, 1)
@@ -145,14 +145,17 @@ def test_cnn_dailymail(
         "cnn_stories.tgz", "dailymail_stories.tgz", "all_train.txt", "all_val.txt", "all_test.txt",
         "encoder.json", "vocab.bpe", "dict.txt",
     }  # fmt: skip
+    assert told["options"] == {"add_periods": True, "cut_dateline": True}
     compared = told["known_counts"]["test"]
     assert (compared["known"], compared["found"], compared["within_1_percent"]) == (11_490, 3, False)
 
     # Another option redoes what depends on it; what is fetched and unpacked stays.
     capsys.readouterr()
-    cnndm.main(["--out", str(out), "--workers", "2", "--add-periods"], prog="prepare")
+    cnndm.main(["--out", str(out), "--workers", "2", "--no-add-periods", "--no-cut-dateline"], prog="prepare")
     assert capsys.readouterr().err.count("done before") == 2
-    assert text(out, "test.target")[0] == "Not UTF-8."
+    assert text(out, "test.target")[0] == "Not UTF-8"
+    assert text(out, "test.source")[1] == "(CNN) Word"
+    assert manifest(out)["options"] == {"add_periods": False, "cut_dateline": False}
 
 
 def test_no_story_of_a_list_is_there(mirror: Path, tmp_path: Path, make_tar: Tar) -> None:

@@ -56,3 +56,25 @@ def test_files_of_different_length_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="2 summaries for 1 references"):
         rouge.main(["--hyp", str(tmp_path / "h"), "--ref", str(tmp_path / "r")], prog="rouge")
     assert not list(tmp_path.glob("*.json"))
+
+
+HIGHLIGHTS = ("Police killed the gunman", "Two people were hurt", "The mayor praised the officers")
+
+
+def test_references_without_sentence_ends_lower_only_lsum_and_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three highlights, found in another order, with periods and without: of 12 words, 8 are in order."""
+    found = (HIGHLIGHTS[1], HIGHLIGHTS[2], HIGHLIGHTS[0])
+    scores = {}
+    for name, end in (("with", "."), ("without", "")):
+        (tmp_path / "hyp").write_text(" ".join(line + end for line in found) + "\n")
+        (tmp_path / name).write_text(" ".join(line + end for line in HIGHLIGHTS) + "\n")
+        rouge.main(["--hyp", str(tmp_path / "hyp"), "--ref", str(tmp_path / name), "--workers", "1"], prog="rouge")
+        err = capsys.readouterr().err
+        assert ("1 of 1 references have no sentence end" in err) == (name == "without")
+        result = json.loads((tmp_path / "hyp.rouge.json").read_text())["conventions"]["rouge-1.5.5-ptb"]
+        scores[name] = {kind: result[kind]["f1"]["mean"] for kind in ("rouge1", "rouge2", "rougeLsum")}
+    assert scores["with"].pop("rougeLsum") == pytest.approx(100)
+    assert scores["without"].pop("rougeLsum") == pytest.approx(100 * 8 / 12)
+    assert scores["with"] == scores["without"]
