@@ -21,6 +21,7 @@ COMMANDS = {
     "prepare wmt14": ("rdrop_fairseq.corpus.wmt14", "WMT14 En-De and En-Fr"),
     "prepare bisimcut": ("rdrop_fairseq.corpus.bidirectional", "both directions of a prepared corpus, for Bi-SimCut"),
     "prepare cnndm": ("rdrop_fairseq.corpus.cnndm", "CNN/DailyMail from the story archives"),
+    "prepare model": ("rdrop_fairseq.corpus.pretrained_models", "a model that fairseq published: BART, RoBERTa"),
     "prepare summarization": ("rdrop_fairseq.corpus.summarization", "any {train,val,test}.{source,target}, XSum too"),
     "prepare glue": ("rdrop_fairseq.corpus.glue", "tasks of GLUE for RoBERTa"),
     "quickstart": ("rdrop_fairseq.training.quickstart", "demo data, R-Drop training, BLEU, five translations"),

@@ -3,4 +3,4 @@
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 need_python fairseq,summarization
-rdrop prepare summarization --data "$ROOT/data" "$@"
+rdrop prepare summarization --data "$ROOT/data" --models "$ROOT/data" "$@"

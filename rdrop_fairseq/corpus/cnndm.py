@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from rdrop_fairseq.corpus import archives, stories
+from rdrop_fairseq.corpus import archives, pretrained_models, stories
 from rdrop_fairseq.corpus.article_pairs import SPLITS, PairWriter
 from rdrop_fairseq.corpus.manifest import Known
 from rdrop_fairseq.corpus.summarization import Preparation, add_common
@@ -73,6 +73,7 @@ def main(argv: list[str], prog: str) -> int | None:
     """`prepare cnndm`."""
     parser = argparse.ArgumentParser(prog=prog, description=(__doc__ or "").split("\n\n")[0])
     add_common(parser)
+    pretrained_models.add_model_options(parser)
     parser.add_argument(
         "--add-periods",
         action=argparse.BooleanOptionalAction,
@@ -87,5 +88,7 @@ def main(argv: list[str], prog: str) -> int | None:
         help='cut an article\'s beginning up to "(CNN)" where that stands in its first 50 characters',
     )
     args = parser.parse_args(argv)
-    print(prepare(args.out or Path("data/cnndm"), args.workers, args.add_periods, args.cut_dateline))
+    data = prepare(args.out or Path("data/cnndm"), args.workers, args.add_periods, args.cut_dateline)
+    pretrained_models.fetch_wanted(args)
+    print(data)
     return 0

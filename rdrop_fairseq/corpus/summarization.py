@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Callable
 
-from rdrop_fairseq.corpus import article_pairs, binarize, gpt2_bpe, lines, xsum
+from rdrop_fairseq.corpus import article_pairs, binarize, gpt2_bpe, lines, pretrained_models, xsum
 from rdrop_fairseq.corpus.article_pairs import SIDES, SPLITS, PairWriter
 from rdrop_fairseq.corpus.pipeline import Pipeline
 from rdrop_fairseq.errors import UserError
@@ -142,9 +142,12 @@ def main(argv: list[str], prog: str) -> int | None:
     parser.add_argument("directory", type=Path, help="holds {train,val,test}.{source,target}, or XSum's own files")
     parser.add_argument("--data", type=Path, default=Path("data"), help=argparse.SUPPRESS)  # where data sets are kept
     add_common(parser)
+    pretrained_models.add_model_options(parser)
     args = parser.parse_args(argv)
     if not args.directory.is_dir():
         raise UserError(f"{args.directory} is no directory: give the one with train.source, train.target, ...")
     out = args.out or args.data / args.directory.resolve().name
-    print(prepare(args.directory, out, args.workers))
+    data = prepare(args.directory, out, args.workers)
+    pretrained_models.fetch_wanted(args)
+    print(data)
     return 0

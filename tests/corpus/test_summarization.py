@@ -65,7 +65,7 @@ def test_any_pairs(mirror: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     (pairs / "train.target").write_bytes(b"Ann\nnobody\nBob did\nlatin\n\n")
     for side in ("source", "target"):
         (pairs / f"val.{side}").write_text("Eve, in Oslo  now\n")
-    assert summarization.main([str(pairs), "--out", str(out), "--workers", "2"], prog="prepare") == 0
+    assert summarization.main([str(pairs), "--out", str(out), "--workers", "2", "--no-model"], prog="prepare") == 0
     assert capsys.readouterr().out == f"{out / 'bin'}\n"
     assert texts(out, "train", "source") == ["Ann won.", "", "Bob", "caf\ufffd"]
     assert texts(out, "train", "target") == ["Ann", "nobody", "Bob did", "latin"]
@@ -84,7 +84,7 @@ def test_any_pairs(mirror: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert counts(out, "binarize")["train.source"]["unknown_percent"] == 0
     assert manifest(out)["sentence_pairs"] == {"train": 4, "val": 1}
 
-    assert summarization.main([str(pairs), "--out", str(out)], prog="prepare") == 0
+    assert summarization.main([str(pairs), "--out", str(out), "--no-model"], prog="prepare") == 0
     assert capsys.readouterr().err.count("done before") == 5  # train and val, text and BPE; binarize
 
 
@@ -98,7 +98,7 @@ def test_xsum_layout(
         (folder / xsum.FOLDER / f"{number}.summary").write_text(article)
     ids = {"train": ["4", "0", "77"], "validation": ["1"], "test": ["3"]}
     (folder / xsum.SPLIT_FILE).write_text(json.dumps(ids))
-    summarization.main([str(folder), "--out", str(out)], prog="prepare")
+    summarization.main([str(folder), "--out", str(out), "--no-model"], prog="prepare")
     assert text(out, "train.source") == ["Body 4. More.", "Body 0. More."]
     assert text(out, "test.target") == ["Sum 3."]
     assert (out / "text" / "train.missing").read_text() == "77\n"
@@ -130,7 +130,7 @@ def test_cnn_dailymail(
     for split, numbers in (("train", (6, 0, 7, 2, 3)), ("val", (1,)), ("test", (5, 4, 2))):
         (mirror / f"all_{split}.txt").write_text("".join(urls[n] + "\n" for n in numbers))
 
-    cnndm.main(["--out", str(out), "--workers", "1"], prog="prepare")
+    cnndm.main(["--out", str(out), "--workers", "1", "--no-model"], prog="prepare")
     expected = [stories.parse(contents[n]) for n in (6, 0, 3)]
     assert text(out, "train.source") == [pair.article for pair in expected]
     assert text(out, "train.target") == [pair.summary for pair in expected]
@@ -151,7 +151,8 @@ def test_cnn_dailymail(
 
     # Another option redoes what depends on it; what is fetched and unpacked stays.
     capsys.readouterr()
-    cnndm.main(["--out", str(out), "--workers", "2", "--no-add-periods", "--no-cut-dateline"], prog="prepare")
+    options = ["--no-add-periods", "--no-cut-dateline", "--no-model"]
+    cnndm.main(["--out", str(out), "--workers", "2", *options], prog="prepare")
     assert capsys.readouterr().err.count("done before") == 2
     assert text(out, "test.target")[0] == "Not UTF-8"
     assert text(out, "test.source")[1] == "(CNN) Word"

@@ -84,24 +84,30 @@ def mirror(
             if number % 2 == rest and number != 3
         }
         make_tar(folder / f"{name}_stories.tgz", inside)
+    for side in ("source", "target"):
+        shutil.copy(folder / "dict.txt", folder / f"dict.{side}.txt")
+    model = tiny_bart.publish(tiny_bart.task_and_model(folder)[1], tmp_path / "model.pt", dummies=5)
+    entries = (folder / "dict.txt").read_bytes() + b"".join(b"madeupword%04d 0\n" % n for n in range(3, 8))
+    for name in ("bart.base", "bart.large"):
+        inside = {f"{name}/model.pt": model.read_bytes(), f"{name}/dict.txt": entries}
+        make_tar(folder / f"{name}.tar.gz", inside)
     return folder
 
 
 def test_stories_to_rouge(mirror: Path, tmp_path: Path) -> None:
     out, save = tmp_path / "cnn dm", tmp_path / "run"
-    printed = script("prepare_cnndm.sh", "--out", out, "--workers", "2", DATA_MIRROR=mirror.as_uri())
+    printed = script("prepare_cnndm.sh", "--out", out, "--models", tmp_path, DATA_MIRROR=mirror.as_uri())
     assert printed == f"{out / 'bin'}\n"
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["sentence_pairs"] == {"train": len(TRAIN) - 1, "val": len(VALID), "test": len(TEST)}
     assert (out / "text" / "train.missing").read_text() == "http://example.org/3\n"
 
-    for side in ("source", "target"):
-        shutil.copy(mirror / "dict.txt", mirror / f"dict.{side}.txt")
-    model = tiny_bart.publish(tiny_bart.task_and_model(mirror)[1], tmp_path / "model.pt")
+    model = tmp_path / "bart.base" / "model.pt"
     (tmp_path / "tiny.yaml").write_text(config(out / "bin", model))
     script("train.sh", tmp_path / "tiny.yaml", "--save-dir", save)
     log = (save / "train.log").read_text()
     assert f"loading pretrained model from {model}" in log
+    assert log.count("6 rows of dummy dictionary entries (and <mask>) are dropped") == 1
     for name in ("valid_rouge1", "rouge2", "rougeLsum", "rdrop_kl"):
         assert name.replace("valid_", "") in log, log[-3000:]
     assert "best_rougeLsum" in log

@@ -57,12 +57,14 @@ def task_and_model(data: Path, *words: str) -> tuple[Any, Any]:
     return task, task.build_model(cfg.model)
 
 
-def publish(model: torch.nn.Module, path: Path, mask: bool = True, legacy: bool = True) -> Path:
-    """Saves the weights as BART's are published: options in a Namespace, a row more for <mask>, torch's old format."""
+def publish(model: torch.nn.Module, path: Path, mask: bool = True, legacy: bool = True, dummies: int = 0) -> Path:
+    """Saves the weights as BART's are published: options in a Namespace, a row more for <mask>, torch's old format.
+
+    dummies: rows of dictionary entries that only bart.base has, before <mask>."""
     state = {name: value.clone() for name, value in model.state_dict().items()}
-    if mask:
-        for name in [name for name in state if name.endswith(("embed_tokens.weight", "output_projection.weight"))]:
-            state[name] = torch.cat([state[name], state[name][:1] * 0 + 7])
+    for name in [name for name in state if name.endswith(("embed_tokens.weight", "output_projection.weight"))]:
+        further = state[name][:1].expand(dummies + mask, -1)
+        state[name] = torch.cat([state[name], further * 0 + 7])
     history = {"criterion_name": "CrossEntropyCriterion", "optimizer_name": "FairseqAdam", "num_updates": 500000}
     whole = {
         "args": Namespace(arch="bart_base", task="denoising", data="/elsewhere", max_tokens=2048, **_sizes()),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,11 @@ DEFAULT_RESTORE_FILE = "checkpoint_last.pt"
 EMBEDDING = "encoder.embed_tokens.weight"
 POSITIONS = ("encoder.embed_positions.weight", "decoder.embed_positions.weight")
 LAYER = re.compile(r"(encoder|decoder)\.layers\.(\d+)\.")
+# Entries that fill a dictionary up to a round number: fairseq-preprocess --padding-factor names them.
+DUMMY = re.compile(r"madeupword\d+")
+BY_ENTRY = ("embed_tokens.weight", "output_projection.weight")
+
+logger = logging.getLogger(__name__)
 
 
 def start(cfg: Any) -> Path | None:
@@ -30,8 +37,9 @@ def start(cfg: Any) -> Path | None:
 def check(path: Path, model: nn.Module, dictionary: Any) -> None:
     """Compares sizes of the checkpoint with those of the model; reads no more of the file than it must.
 
-    BART's published checkpoints have one row of embeddings more than the dictionary of a fine-tuning task: <mask>, the
-    last one, which fairseq's BART drops when it loads. Any other difference is a UserError that says which two numbers
+    BART's published checkpoints have more rows of embeddings than the dictionary of a fine-tuning task has entries:
+    <mask>, the last one, which fairseq's BART drops when it loads; bart.base also has 936 dummy entries that fill its
+    dict.txt up, dropped here (see `dummy_rows`). Any other difference is a UserError that says which two numbers
     differ. fairseq itself would train from random weights where the file is missing, and fail in the middle of a stack
     trace ("ensure that the architectures match") where the sizes differ.
     """
@@ -39,6 +47,10 @@ def check(path: Path, model: nn.Module, dictionary: Any) -> None:
         raise UserError(f"there is no checkpoint {path} to start from: fetch and unpack it, or leave the option out")
     state = checkpoint.load(path)["model"]
     check_dictionary(path, state, dictionary)
+    rows = dummy_rows(path, len(state[EMBEDDING]), dictionary)
+    if rows:
+        logger.info("%s: %d rows of dummy dictionary entries (and <mask>) are dropped", path, rows)
+        drop_rows_on_load(model, len(state[EMBEDDING]), len(dictionary))
     own = model.state_dict()
     width = state[EMBEDDING].shape[1]
     _same(path, "embedding width", width, own[EMBEDDING].shape[1], "choose the --arch that it was trained with")
@@ -79,15 +91,43 @@ def check_sentence_model(path: Path, model: Any, head: str) -> None:
 
 
 def check_dictionary(path: Path, state: Mapping[str, Tensor], dictionary: Any) -> None:
-    """UserError if the checkpoint's weights have not as many embeddings as the dictionary has entries (see `check`)."""
+    """Raises UserError unless the checkpoint's embeddings are those of the dictionary's entries (see `check`)."""
     if EMBEDDING not in state:
         raise UserError(f"{path} has no {EMBEDDING}: it is no encoder-decoder checkpoint")
     rows = len(state[EMBEDDING])
-    if rows != len(dictionary) and (rows != len(dictionary) + 1 or "<mask>" in dictionary):
+    own = rows == len(dictionary) or (rows == len(dictionary) + 1 and "<mask>" not in dictionary)
+    if not own and not dummy_rows(path, rows, dictionary):
         raise UserError(
             f"{path} has {rows} embeddings and the dictionary of the data has {len(dictionary)} entries "
-            f"({rows - 1}, or {rows} with <mask>, would fit): binarize the data with the dict.txt that belongs to it"
+            f"({rows - 1}, or {rows} with <mask>, would fit): binarize the data with the dict.txt that belongs to it; "
+            "if the difference is entries such as madeupword0003, put the dict.txt that came with it into its folder"
         )
+
+
+def dummy_rows(path: Path, rows: int, dictionary: Any) -> int:
+    """How many of the last of the checkpoint's `rows` embeddings belong to dummy entries, <mask> after them included.
+
+    The dict.txt beside the checkpoint says what each row is. 0 unless it begins with all entries of `dictionary`, has
+    nothing but dummies beyond them, and accounts for every row; 0 too where only <mask> is left over.
+    """
+    beside = path.parent / "dict.txt"
+    extra = rows - len(dictionary)
+    if extra < 2 or "<mask>" in dictionary or not beside.is_file():
+        return 0
+    whole = type(dictionary).load(str(beside)).symbols
+    known = len(dictionary)
+    fits = len(whole) in (rows, rows - 1) and whole[:known] == dictionary.symbols
+    return extra if fits and all(DUMMY.fullmatch(symbol) for symbol in whole[known:]) else 0
+
+
+def drop_rows_on_load(model: nn.Module, rows: int, kept: int) -> None:
+    """Makes `model.load_state_dict` cut matrices with `rows` rows, one per dictionary entry, to the first `kept`."""
+    model._register_load_state_dict_pre_hook(partial(_cut, rows, kept))
+
+
+def _cut(rows: int, kept: int, state: dict[str, Tensor], *_: Any) -> None:
+    for name in [name for name in state if name.endswith(BY_ENTRY) and len(state[name]) == rows]:
+        state[name] = state[name][:kept]
 
 
 def _same(path: Path, what: str, found: int, expected: int, hint: str) -> None:

@@ -13,6 +13,7 @@ from fairseq import checkpoint_utils
 
 import rdrop_fairseq  # noqa: F401  (registers the task)
 from rdrop_fairseq.errors import UserError
+from rdrop_fairseq.tasks.parts import pretrained
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +37,39 @@ def test_fitting_checkpoint_is_loaded(data: Path, tmp_path: Path, option: str, m
     for name, value in model.state_dict().items():
         assert torch.equal(fresh.state_dict()[name], value), name
     assert len(task.source_dictionary) == 44
+
+
+def bart_base(data: Path, folder: Path, further: str = "".join(f"madeupword{n:04} 0\n" for n in range(3, 9))) -> Path:
+    """A checkpoint as bart.base: 6 dummy entries more than the dictionary of the data, then <mask>; dict.txt beside it."""
+    folder.mkdir()
+    path = tiny_bart.publish(tiny_bart.task_and_model(data)[1], folder / "model.pt", dummies=6)
+    (folder / "dict.txt").write_text((data / "dict.source.txt").read_text() + further)
+    return path
+
+
+@pytest.mark.parametrize("option", ["--restore-file", "--finetune-from-model"])
+def test_rows_of_dummy_entries_are_dropped(
+    data: Path, tmp_path: Path, option: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = bart_base(data, tmp_path / "bart.base")
+    state = checkpoint_utils.load_checkpoint_to_cpu(str(path))["model"]
+    assert len(state["encoder.embed_tokens.weight"]) == 51
+    with caplog.at_level("INFO"):
+        _, model = tiny_bart.task_and_model(data, option, str(path), "--save-dir", str(tmp_path))
+    assert caplog.text.count("7 rows of dummy dictionary entries (and <mask>) are dropped") == 1
+    model.load_state_dict(state, strict=True, model_cfg=tiny_bart.config(data).model)
+    for name, value in model.state_dict().items():
+        known = state[name][:44] if name.endswith(pretrained.BY_ENTRY) else state[name]
+        assert torch.equal(value, known), name
+    assert pickle.loads(pickle.dumps(model)) is not None  # nothing about the model has become unfit for copies
+    model.load_state_dict(model.state_dict(), strict=True)  # its own checkpoints, later
+
+
+@pytest.mark.parametrize("further", ["", "madeupword0003 0\n", "".join(f"word{n} 5\n" for n in range(6))])
+def test_rows_that_may_be_of_real_entries_are_not(data: Path, tmp_path: Path, further: str) -> None:
+    said = refused(data, bart_base(data, tmp_path / "bart.base", further))
+    assert "has 51 embeddings and the dictionary of the data has 44 entries" in said
+    assert "put the dict.txt that came with it into its folder" in said
 
 
 def refused(data: Path, path: Path, *words: str) -> str:
