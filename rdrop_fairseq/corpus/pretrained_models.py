@@ -48,7 +48,7 @@ def fetch(name: str, folder: Path) -> Path:
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """The options of a preparation that also fetches the models which its data are for."""
     parser.add_argument("--no-model", action="store_true", help="do not fetch the published models")
-    parser.add_argument("--models", type=Path, default=Path("data"), metavar="DIR", help="where they go (default: data)")
+    parser.add_argument("--models", type=Path, default=Path("data"), metavar="DIR", help="where they go")
 
 
 def fetch_wanted(args: argparse.Namespace, names: tuple[str, ...] = BARTS) -> None:
@@ -61,7 +61,7 @@ def main(argv: list[str], prog: str) -> int | None:
     """`prepare model NAME...`."""
     parser = argparse.ArgumentParser(prog=prog, description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("names", nargs="+", metavar="NAME", help=", ".join(NAMES))
-    parser.add_argument("--models", type=Path, default=Path("data"), metavar="DIR", help="where they go (default: data)")
+    parser.add_argument("--models", type=Path, default=Path("data"), metavar="DIR", help="where they go")
     args = parser.parse_args(argv)
     for name in args.names:
         print(fetch(name, args.models))

@@ -55,9 +55,9 @@ def test_another_archive_under_the_same_name_is_not_taken(mirror: Path, tmp_path
 
 
 def test_unknown_name_and_archive_without_a_model(mirror: Path, tmp_path: Path, make_tar: Tar) -> None:
-    with pytest.raises(UserError, match="choose one of bart.base, bart.large, bart.large.cnn"):
+    with pytest.raises(UserError, match=r"choose one of bart\.base, bart\.large"):
         pretrained_models.fetch("bart.huge", tmp_path)
     make_tar(mirror / "bart.large.tar.gz", {"bart.large/dict.txt": b"a 1\n"})
-    with pytest.raises(UserError, match="has no .*model.pt inside"):
+    with pytest.raises(UserError, match=r"has no .*model\.pt inside"):
         pretrained_models.fetch("bart.large", tmp_path)
     assert not (tmp_path / "bart.large" / "unpacked").exists()

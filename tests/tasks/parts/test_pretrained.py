@@ -40,7 +40,7 @@ def test_fitting_checkpoint_is_loaded(data: Path, tmp_path: Path, option: str, m
 
 
 def bart_base(data: Path, folder: Path, further: str = "".join(f"madeupword{n:04} 0\n" for n in range(3, 9))) -> Path:
-    """A checkpoint as bart.base: 6 dummy entries more than the dictionary of the data, then <mask>; dict.txt beside it."""
+    """A checkpoint as bart.base: 6 dummy entries beyond the dictionary of the data, then <mask>; with its dict.txt."""
     folder.mkdir()
     path = tiny_bart.publish(tiny_bart.task_and_model(data)[1], folder / "model.pt", dummies=6)
     (folder / "dict.txt").write_text((data / "dict.source.txt").read_text() + further)
