@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make the WMT14 English-German data: prepare_wmt14_en_de.sh [--valid newstest2013] [--news-commentary v9|v12] [options]
+# Make the WMT14 English-German data: prepare_wmt14_en_de.sh [--preset scaling-nmt|icml17] [--from-bpe DIR] [options]
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 need_python fairseq

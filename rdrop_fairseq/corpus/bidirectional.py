@@ -53,7 +53,7 @@ def prepare(directory: Path, workers: int) -> Path:
     one, other = (directory / "bin" / f"dict.{language}.txt" for language in languages)
     if not filecmp.cmp(one, other, shallow=False):
         raise UserError(f"{one} and {other.name} differ: binarize with a joined dictionary")
-    pipeline = Pipeline(directory / "bidirectional", f"both directions of {directory.name}", {}, total=len(SPLITS) + 1)
+    pipeline = Pipeline(directory / "bidirectional", f"both directions of {directory.name}", {})
     counts = {split: concatenate(pipeline, split, text, languages) for split in SPLITS}
 
     def run(parts: list[Path]) -> dict[str, Any]:

@@ -26,11 +26,13 @@ def binarize(
     dictionaries: tuple[Path, Path] | None = None,
     workers: int = 1,
     splits: Sequence[str] = SPLITS,
+    words: int | None = None,
 ) -> dict[str, Any]:
     """Binarizes `text`/{train,valid,test}.{source,target} into `destination`, which appears whole or not at all.
 
     joined: one dictionary for both sides. dictionaries: given ones (of source and target; the same file for both where
-    joined) instead of new ones from train. Returns {"train.de": {"sentences", "tokens", "unknown_percent"}, ...} with
+    joined) instead of new ones from train. words: at most so many entries in a new dictionary, the most frequent ones.
+    Returns {"train.de": {"sentences", "tokens", "unknown_percent"}, ...} with
     tokens including the end of sentence, as fairseq counts. Raises UserError if fairseq is missing or fails.
     """
     # Prefixes relative to the text: fairseq-preprocess takes a comma in a prefix for a list of prefixes.
@@ -39,6 +41,8 @@ def binarize(
         command += [f"--{split}pref", split]
     if joined:
         command.append("--joined-dictionary")
+    if words is not None:
+        command += ["--nwordssrc", str(words), "--nwordstgt", str(words)]
     if dictionaries is not None:
         command += ["--srcdict", str(dictionaries[0].resolve())]
         command += [] if joined else ["--tgtdict", str(dictionaries[1].resolve())]

@@ -23,7 +23,7 @@ KNOWN = {"train": Known(287_227), "val": Known(13_368), "test": Known(11_490)}
 def prepare(out: Path, workers: int, add_periods: bool = True, cut_dateline: bool = True) -> Path:
     """Everything from the downloads to the data directory, which it returns."""
     options = {"add_periods": add_periods, "cut_dateline": cut_dateline}
-    preparation = Preparation(out, "CNN/DailyMail", list(SPLITS), options, workers, 2 * len(ARCHIVES) + len(LISTS))
+    preparation = Preparation(out, "CNN/DailyMail", list(SPLITS), options, workers)
     pipeline = preparation.pipeline
     downloads = out / "download"
     fetched = [pipeline.download([f"{_STORIES}/{name}"], downloads / name) for name in ARCHIVES]

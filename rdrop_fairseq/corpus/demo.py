@@ -72,8 +72,7 @@ class Preparation:
         own = args.catalogs is not None
         options = {"lang": args.lang, "message_lang": args.message_lang, "held_out": args.held_out}
         options |= {"bpe_operations": args.operations, "catalogs": str(args.catalogs) if own else "packages"}
-        total = (0 if own else len(PACKAGES) + 1) + 5
-        self.pipeline = Pipeline(self.out, f"messages {self.language}-{self.message_language}", options, total)
+        self.pipeline = Pipeline(self.out, f"messages {self.language}-{self.message_language}", options)
 
     def packages(self) -> Path:
         """Fetches the packages and takes the catalogs of the language out; returns their folder."""

@@ -60,7 +60,7 @@ def fetch(urls: Sequence[str], destination: Path, sha256: str | None = None, led
         os.replace(part, destination)
         transfer.discard(destination)
         return destination
-    raise UserError(f"{destination.name} could not be fetched ({'; '.join(tried)}): {_way_out()}")
+    raise UserError(f"{destination.name} could not be fetched ({'; '.join(tried)}): {_way_out(destination)}")
 
 
 def candidates(urls: Sequence[str]) -> list[str]:
@@ -141,10 +141,10 @@ def _download(url: str, destination: Path) -> None:
                 raise
 
 
-def _way_out() -> str:
+def _way_out(destination: Path) -> str:
     if os.environ.get("DATA_MIRROR"):
-        return "put it there, or unset DATA_MIRROR to ask the original hosts; the next run goes on from what is whole"
-    return "try again later, or set DATA_MIRROR to a place that has it; the next run goes on from what is whole"
+        return f"put it there or at {destination}, or unset DATA_MIRROR to ask the original hosts; then run this again"
+    return f"try later, put a copy at {destination}, or set DATA_MIRROR to a place that has it; then run this again"
 
 
 def _read(ledger: Path) -> dict[str, Any]:

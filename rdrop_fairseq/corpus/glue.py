@@ -130,9 +130,7 @@ class Preparation:
     def __init__(self, task: Task, out: Path, workers: int) -> None:
         self.task, self.out, self.workers = task, out, workers
         self.sides = [f"input{number}" for number in range(len(task.splits["train"].inputs))]
-        zipped = task.archives[0].endswith(".zip")
-        total = len(task.archives) + zipped + 2 * len(task.splits) + len(BPE_FILES) + 1
-        self.pipeline = Pipeline(out, f"GLUE {task.name}", {"task": task.name}, total)
+        self.pipeline = Pipeline(out, f"GLUE {task.name}", {"task": task.name})
 
     def run(self) -> Path:
         """Everything; returns the data directory."""

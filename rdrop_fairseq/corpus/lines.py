@@ -5,7 +5,10 @@ A line ends at \\n and nowhere else, as in Perl: \\r, \\x0b, \\x0c, \\x1c-\\x1e,
 every line written ends in \\n.
 
 Text is UTF-8. The Moses scripts die at the first byte that is not ("Malformed UTF-8 character (fatal)"); here that is a
-UserError that names file and line.
+UserError that names file and line. Halves of UTF-16 pairs that were encoded as UTF-8 (surrogates, ED A0 80 to ED BF BF;
+the texts of statmt.org have some) are characters to Perl's :utf8 layer, and so they are here: functions get them, and
+remove_nonprinting makes blanks of them as the script does. One that a function leaves in its result is an error: no
+later tool could read it.
 """
 
 from __future__ import annotations
@@ -204,20 +207,29 @@ def _apply(function: LineFunction, outputs: int, chunk: _Chunk) -> _Result:
     columns = [_decode(chunk, index) for index in range(len(chunk.columns))]
     results = [result for result in map(function, *columns) if result is not None]
     written = [results] if outputs == 1 else list(zip(*results)) if results else [()] * outputs
-    data = tuple("".join([line + "\n" for line in lines]).encode() for lines in written)
+    data = tuple(_encode(chunk, lines) for lines in written)
     tokens = tuple(len(column.split()) for column in data)
     return _Result(len(columns[0]), len(results), tokens, data)
+
+
+def _encode(chunk: _Chunk, lines: Sequence[str]) -> bytes:
+    try:
+        return "".join([line + "\n" for line in lines]).encode()
+    except UnicodeEncodeError as error:
+        found = repr(error.object[error.start])
+        where = f"{chunk.names[0]}, within {len(chunk.columns[0].splitlines()):,} lines from line {chunk.first}"
+        raise UserError(f"{where}: half a UTF-16 pair ({found}) stands for a character; remove it") from None
 
 
 def _decode(chunk: _Chunk, index: int) -> list[str]:
     """The lines of one input as text: all at once, or one by one to find the line that is not UTF-8."""
     data = chunk.columns[index]
     try:
-        return data.decode().split("\n")
+        return data.decode(errors="surrogatepass").split("\n")
     except UnicodeDecodeError:
         for number, line in enumerate(data.split(b"\n"), chunk.first):
             try:
-                line.decode()
+                line.decode(errors="surrogatepass")
             except UnicodeDecodeError as error:
                 name = chunk.names[index]
                 where = f"line {number} of {name} is not UTF-8 (byte {line[error.start]:#04x} at {error.start})"

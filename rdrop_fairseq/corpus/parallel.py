@@ -110,24 +110,26 @@ def segment(
     return pipeline.step(f"apply BPE to {split}", outputs, run, [*inputs, codes], options)
 
 
-def binarized(pipeline: Pipeline, languages: tuple[str, str], workers: int) -> Path:
-    """Step: the data directory `bin`, with one dictionary for both languages; serves both directions."""
+def binarized(pipeline: Pipeline, languages: tuple[str, str], workers: int, words: int | None = None) -> Path:
+    """Step: the data directory `bin`, with one dictionary (of at most `words` entries) for both languages; serves both
+    directions."""
     destination = pipeline.directory / "bin"
     inputs = [pipeline.directory / f"{split}.{language}" for split in SPLITS for language in languages]
 
     def run(parts: list[Path]) -> dict[str, Any]:
-        return binarize.binarize(pipeline.directory, parts[0], *languages, joined=True, workers=workers)
+        return binarize.binarize(pipeline.directory, parts[0], *languages, joined=True, workers=workers, words=words)
 
     tools = manifest.versions("fairseq", "ve-fairseq", "fairseq-fixed")
-    pipeline.step("binarize", [destination], run, inputs, {"joined": True, "tools": tools})
+    pipeline.step("binarize", [destination], run, inputs, {"joined": True, "words": words, "tools": tools})
     return destination
 
 
-def add_options(parser: argparse.ArgumentParser, output: str, operations: int) -> None:
-    """The options that all preparations of parallel corpora have."""
+def add_options(parser: argparse.ArgumentParser, output: str, operations: int | None) -> None:
+    """The options that all preparations of parallel corpora have; operations: None if the preset says how many."""
     parser.add_argument("--data", type=Path, default=Path("data"), help="where all data goes (default: data)")
     parser.add_argument("--output", type=Path, metavar="DIR", help=f"where this corpus goes (default: {output})")
-    parser.add_argument("--bpe-operations", type=int, default=operations, metavar="N", help=f"default: {operations:,}")
+    told = f"default: {operations:,}" if operations else "default: the preset's"
+    parser.add_argument("--bpe-operations", type=int, default=operations, metavar="N", help=told)
     workers = os.cpu_count() or 1
     parser.add_argument("--workers", type=int, default=workers, metavar="N", help="processes (default: all cores)")
 

@@ -28,13 +28,9 @@ BPE_FILES = (gpt2_bpe.ENCODER, gpt2_bpe.MERGES, gpt2_bpe.DICTIONARY)
 class Preparation:
     """The folders of one preparation and the steps that all of them share."""
 
-    def __init__(
-        self, out: Path, name: str, splits: list[str], options: Mapping[str, Any], workers: int, extra_steps: int = 0
-    ) -> None:
-        """extra_steps: how many steps and downloads come before the text is read."""
+    def __init__(self, out: Path, name: str, splits: list[str], options: Mapping[str, Any], workers: int) -> None:
         self.out, self.splits, self.workers = out, splits, workers
-        total = extra_steps + len(splits) + len(BPE_FILES) + len(splits) + 1
-        self.pipeline = Pipeline(out, name, options, total)
+        self.pipeline = Pipeline(out, name, options)
         self.counts: dict[str, int] = {}
 
     def read(
@@ -116,9 +112,10 @@ def prepare(directory: Path, out: Path, workers: int) -> Path:
     return data
 
 
-def _prepare_xsum(directory: Path, out: Path, workers: int) -> Path:
+def _prepare_xsum(given: Path | None, out: Path, workers: int) -> Path:
+    preparation = Preparation(out, "XSum", list(SPLITS), {"directory": str(given) if given else None}, workers)
+    directory = given or xsum.fetch(preparation.pipeline)
     ids = xsum.read_split(directory)
-    preparation = Preparation(out, "XSum", list(SPLITS), {"directory": str(directory)}, workers)
     for split in SPLITS:
 
         def reader(writer: PairWriter, split: str = split) -> list[str]:
@@ -139,11 +136,19 @@ def add_common(parser: argparse.ArgumentParser) -> None:
 def main(argv: list[str], prog: str) -> int | None:
     """`prepare summarization DIR`."""
     parser = argparse.ArgumentParser(prog=prog, description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("directory", type=Path, help="holds {train,val,test}.{source,target}, or XSum's own files")
+    parser.add_argument(
+        "directory", nargs="?", type=Path, help="holds {train,val,test}.{source,target}, or XSum's own files"
+    )
+    parser.add_argument("--xsum", action="store_true", help="fetch XSum's own files from its authors instead")
     parser.add_argument("--data", type=Path, default=Path("data"), help=argparse.SUPPRESS)  # where data sets are kept
     add_common(parser)
     pretrained_models.add_model_options(parser)
     args = parser.parse_args(argv)
+    if args.xsum == (args.directory is not None):
+        parser.error("give either the directory or --xsum")
+    if args.xsum:
+        print(_prepare_xsum(None, args.out or args.data / "xsum", args.workers))
+        return 0
     if not args.directory.is_dir():
         raise UserError(f"{args.directory} is no directory: give the one with train.source, train.target, ...")
     out = args.out or args.data / args.directory.resolve().name

@@ -1,13 +1,19 @@
-"""`prepare wmt14 TARGET`: WMT14 English-German (de) or English-French (fr), as fairseq's prepare-wmt14en2{de,fr}.sh do.
+"""`prepare wmt14 TARGET`: WMT14 English-German (de) or English-French (fr), by a preset that has a name:
 
-DIR/{train,valid,test}.LANG (BPE, train and valid cleaned by length after it), DIR/code, DIR/tmp (before BPE), DIR/bin.
+  scaling-nmt  de: the data of "Scaling NMT" as fairseq #203 made it, which the R-Drop authors start from: news
+               commentary v12, newstest2013 as valid, pairs of 1 to 80 words before BPE, dictionary of 32,768 entries
+  icml17       de, fr: the data of "ConvS2S", by fairseq's prepare-wmt14en2{de,fr}.sh: news commentary v9, every 100th
+               (fr: 1333rd) line as valid, pairs of 1 to 250 pieces with a ratio up to 1.5 after BPE
+
+DIR/{train,valid,test}.LANG (BPE), DIR/code, DIR/tmp (before BPE), DIR/bin. --from-bpe takes the text of scaling-nmt as
+Google published it, tokenized and segmented, and only binarizes it.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +25,14 @@ from rdrop_fairseq.errors import UserError
 
 STATMT = ("https://www.statmt.org/", "http://statmt.org/")
 DATA_STATMT = ("https://data.statmt.org/", "http://data.statmt.org/")
-CLEAN = Cleaner(minimum=1, maximum=250, ratio=1.5)
+AFTER_BPE = Cleaner(minimum=1, maximum=250, ratio=1.5)
+BEFORE_BPE = Cleaner(minimum=1, maximum=80)
+# Google's archive wmt16_en_de.tar.gz, by the names that the files have here.
+GOOGLE = {
+    "train": "train.tok.clean.bpe.32000",
+    "valid": "newstest2013.tok.bpe.32000",
+    "test": "newstest2014.tok.bpe.32000",
+}
 
 
 @dataclass(frozen=True)
@@ -48,13 +61,24 @@ class Source:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is trained on, which lines become valid, and what is known of the result."""
+    """What is trained on, what becomes valid, how pairs are cleaned, and what is known of the result.
+
+    nth: each nth line is valid; None: newstest2013 is. before, after: the rule for pairs before and after BPE.
+    words: the size of the dictionary, all words if None. known: published counts; known_of_news: those that hold for
+    one version of news commentary only, by version.
+    """
 
     target: str
     corpora: tuple[Source, ...]
+    news: str
     test: str
-    nth: int
-    known: tuple[tuple[str, manifest.Known], ...]
+    nth: int | None
+    operations: int
+    before: Cleaner | None = None
+    after: Cleaner | None = None
+    words: int | None = None
+    known: Mapping[str, manifest.Known] = field(default_factory=dict)
+    known_of_news: Mapping[str, Mapping[str, manifest.Known]] = field(default_factory=dict)
 
 
 EUROPARL = Source(STATMT, "wmt13/training-parallel-europarl-v7.tgz", "training/europarl-v7.{0}-en")
@@ -67,89 +91,119 @@ UN = Source(STATMT, "wmt13/training-parallel-un.tgz", "un/undoc.2000.{0}-en")
 GIGA = Source(STATMT, "wmt10/training-giga-fren.tar", "giga-fren.release2.fixed", packed=True)
 DEV = Source(DATA_STATMT, "wmt17/translation-task/dev.tgz", "dev/newstest2013")
 TEST = Source(STATMT, "wmt14/test-full.tgz", "test-full/newstest2014")
+NEWS = {"v9": NEWS_V9, "v12": NEWS_V12}
 SENTENCES = manifest.Known(3_003)
-RECIPES = {
-    "de": Recipe(
-        "de",
-        (EUROPARL, COMMONCRAWL, NEWS_V9),
-        "deen",
-        100,
-        (("train", manifest.Known(4_000_000, rounded_to=100_000)), ("test", SENTENCES)),
-    ),
-    "fr": Recipe(
-        "fr",
-        (EUROPARL, COMMONCRAWL, UN, NEWS_V9, GIGA),
-        "fren",
-        1333,
-        (
-            ("train", manifest.Known(35_800_000, rounded_to=100_000)),
-            ("valid", manifest.Known(26_854)),
-            ("test", SENTENCES),
-        ),
-    ),
-}
-
-
-@dataclass(frozen=True)
-class Choices:
-    """The options that change what comes out."""
-
-    valid: str
-    news_commentary: str
-    bpe_operations: int
+# Pairs in the three corpora of English-German, before anything is dropped (fairseq #132).
+PAIRS_IN = {"v9": manifest.Known(4_544_200 - 68_786), "v12": manifest.Known(4_544_200)}
+SCALING = Recipe(
+    "de",
+    (EUROPARL, COMMONCRAWL, NEWS_V12),
+    news="v12",
+    test="deen",
+    nth=None,
+    operations=32_764,  # fairseq #203
+    before=BEFORE_BPE,
+    words=32_768,
+    known={
+        "train": manifest.Known(4_500_000, rounded_to=100_000),
+        "valid": manifest.Known(3_000),
+        "test": SENTENCES,
+    },
+    known_of_news={version: {"input": count} for version, count in PAIRS_IN.items()},
+)
+GERMAN = Recipe(
+    "de",
+    (EUROPARL, COMMONCRAWL, NEWS_V9),
+    news="v9",
+    test="deen",
+    nth=100,
+    operations=40_000,
+    after=AFTER_BPE,
+    known={"test": SENTENCES},
+    known_of_news={
+        "v9": {"input": PAIRS_IN["v9"], "train": manifest.Known(3_900_000, rounded_to=100_000)},
+        "v12": {"input": PAIRS_IN["v12"], "train": manifest.Known(3_960_793)},
+    },
+)
+FRENCH = Recipe(
+    "fr",
+    (EUROPARL, COMMONCRAWL, UN, NEWS_V9, GIGA),
+    news="v9",
+    test="fren",
+    nth=1333,
+    operations=40_000,
+    after=AFTER_BPE,
+    known={
+        "train": manifest.Known(35_800_000, rounded_to=100_000),
+        "valid": manifest.Known(26_854),
+        "test": SENTENCES,
+    },
+)
+# By target and preset; the first preset of a target is its default.
+RECIPES = {"de": {"scaling-nmt": SCALING, "icml17": GERMAN}, "fr": {"icml17": FRENCH}}
 
 
 class Wmt14:
     """One preparation: its steps share the pipeline, the languages and the folders."""
 
-    def __init__(self, recipe: Recipe, choices: Choices, directory: Path, downloads: Path, workers: int) -> None:
+    def __init__(self, preset: str, recipe: Recipe, directory: Path, downloads: Path, workers: int) -> None:
         self.recipe = recipe
-        self.choices = choices
         self.languages = ("en", recipe.target)
         self.workers = workers
         self.downloads = downloads / "wmt14"
         self.original = directory / "orig"
         self.text = directory / "tmp"
-        self.newstest = choices.valid == "newstest2013"
-        corpora = [replace(source, stem=source.stem.format(recipe.target)) for source in recipe.corpora]
-        if choices.news_commentary == "v12":
-            corpora[corpora.index(replace(NEWS_V9, stem=NEWS_V9.stem.format(recipe.target)))] = replace(
-                NEWS_V12, stem=NEWS_V12.stem.format(recipe.target)
-            )
-        self.corpora = corpora
-        archives_needed = len(corpora) + 1 + self.newstest
-        # Two steps per archive, one per corpus, test, newstest2013; then split or join, learn, apply (3), binarize.
-        total = 2 * archives_needed + len(corpora) + 1 + self.newstest + 6
-        name = f"WMT14 en-{recipe.target}"
-        rules = {"clean_after_bpe": asdict(CLEAN), "languages": list(self.languages), "tokenizer": "Moses, -a"}
-        self.pipeline = Pipeline(directory, name, {**vars(choices), **rules}, total)
+        self.corpora = [replace(source, stem=source.stem.format(recipe.target)) for source in recipe.corpora]
+        rules = {
+            "preset": preset,
+            "news_commentary": recipe.news,
+            "valid": "newstest2013" if recipe.nth is None else f"one line in {recipe.nth}",
+            "bpe_operations": recipe.operations,
+            "clean_before_bpe": asdict(recipe.before) if recipe.before else None,
+            "clean_after_bpe": asdict(recipe.after) if recipe.after else None,
+            "dictionary_size": recipe.words,
+            "languages": list(self.languages),
+            "tokenizer": "Moses, -a",
+        }
+        self.pipeline = Pipeline(directory, f"WMT14 en-{recipe.target} ({preset})", rules)
 
     def run(self) -> dict[str, Any]:
         """Everything from the archives to bin; returns the manifest."""
         for source in self.corpora:
             self._unpack(source, source.members(self.languages))
-        for source in self.corpora:
-            self._tokenize(source)
+        counts = {"input": sum(self._tokenize(source) for source in self.corpora)}
         self._tokenize_test()
         tokenized = {x: [self._tokenized(source, x) for source in self.corpora] for x in self.languages}
-        if self.newstest:
+        if self.recipe.nth is None:
             self._tokenize_newstest()
             self._join(tokenized)
         else:
             parallel.split_every(self.pipeline, tokenized, self.recipe.nth, self.text)
-        operations = self.choices.bpe_operations
-        codes = parallel.learn_codes(self.pipeline, self.text, self.languages, operations, self.workers)
-        counts = {split: self._segment(split, codes) for split in parallel.SPLITS}
-        parallel.binarized(self.pipeline, self.languages, self.workers)
-        return self.pipeline.finish(counts, self._known())
+        codes = parallel.learn_codes(self.pipeline, self.text, self.languages, self.recipe.operations, self.workers)
+        counts.update({split: self._segment(split, codes) for split in parallel.SPLITS})
+        parallel.binarized(self.pipeline, self.languages, self.workers, self.recipe.words)
+        known = {**self.recipe.known, **self.recipe.known_of_news.get(self.recipe.news, {})}
+        return self.pipeline.finish(counts, known)
 
-    def _known(self) -> dict[str, manifest.Known]:
-        known = dict(self.recipe.known)
-        if self.choices.news_commentary == "v12":
-            del known["train"]  # published for v9 only
-        if self.newstest:
-            known["valid"] = manifest.Known(3_000)
-        return known
+    def run_from_bpe(self, folder: Path) -> dict[str, Any]:
+        """The data directory from text that is tokenized and segmented; returns the manifest."""
+        found = {
+            split: [folder / f"{name}.{language}" for language in self.languages] for split, name in GOOGLE.items()
+        }
+        lacking = next((path for paths in found.values() for path in paths if not path.is_file()), None)
+        if lacking:
+            raise UserError(f"{lacking} is missing: --from-bpe takes the unpacked archive wmt16_en_de.tar.gz")
+        counts = {}
+        for split, inputs in found.items():
+            outputs = [self.pipeline.directory / f"{split}.{language}" for language in self.languages]
+
+            def run(parts: list[Path], inputs: list[Path] = inputs, split: str = split) -> dict[str, Any]:
+                done = lines.map_files(Both(str, str), inputs, parts, self.workers, f"copying {split}")
+                return parallel.told(done, self.languages)
+
+            counts[split] = self.pipeline.step(f"copy {split}", outputs, run, inputs)["sentences"]
+        parallel.binarized(self.pipeline, self.languages, self.workers, self.recipe.words)
+        return self.pipeline.finish(counts, self.recipe.known)
 
     def _unpack(self, source: Source, members: Sequence[str]) -> Path:
         urls = [host + source.path for host in source.hosts]
@@ -178,19 +232,19 @@ class Wmt14:
 
     def _map_pairs(
         self, title: str, folder: Path, inputs: Sequence[Path], outputs: Sequence[Path], functions: Sequence[Chain]
-    ) -> None:
-        """Step: a function for each side of two parallel files from an unpacked folder."""
+    ) -> int:
+        """Step: a function for each side of two parallel files from an unpacked folder; returns how many pairs."""
 
         def run(parts: list[Path]) -> dict[str, Any]:
             counts = lines.map_files(Both(functions[0], functions[1]), inputs, parts, self.workers, title)
             return parallel.told(counts, self.languages)
 
         options = {"tools": manifest.versions(*parallel.TEXT_TOOLS)}
-        self.pipeline.step(title, outputs, run, [folder], options)
+        return self.pipeline.step(title, outputs, run, [folder], options)["sentences"]
 
-    def _tokenize(self, source: Source) -> None:
+    def _tokenize(self, source: Source) -> int:
         folder = self._folder(source)
-        self._map_pairs(
+        return self._map_pairs(
             f"tokenize {source.corpus}",
             folder,
             [folder / f"{source.stem}.{language}" for language in self.languages],
@@ -235,39 +289,68 @@ class Wmt14:
         self.pipeline.step(title, outputs, run, [folder], {"tools": manifest.versions(*parallel.TEXT_TOOLS)})
 
     def _join(self, tokenized: dict[str, list[Path]]) -> None:
-        outputs = [self.text / f"train.{language}" for language in self.languages]
+        """Steps: all corpora as one text, then train, the pairs that the rule before BPE keeps."""
+        joined = [self.text / f"joined.{language}" for language in self.languages]
 
-        def run(parts: list[Path]) -> dict[str, Any]:
+        def join(parts: list[Path]) -> dict[str, Any]:
             return {x: splits.concatenate(tokenized[x], part) for x, part in zip(self.languages, parts)}
 
-        self.pipeline.step("join the corpora", outputs, run, [path for x in self.languages for path in tokenized[x]])
+        self.pipeline.step("join the corpora", joined, join, [path for x in self.languages for path in tokenized[x]])
+        rule = self.recipe.before or Cleaner()
+
+        def clean(parts: list[Path]) -> dict[str, Any]:
+            done = lines.map_files(rule, joined, parts, self.workers, "cleaning train")
+            return parallel.told(done, self.languages)
+
+        outputs = [self.text / f"train.{language}" for language in self.languages]
+        self.pipeline.step("clean train", outputs, clean, joined, asdict(rule))
 
     def _segment(self, split: str, codes: Path) -> int:
         # A test set keeps all its lines, and newstest2013 is one.
-        clean = split == "train" or (split == "valid" and not self.newstest)
-        counts = parallel.segment(
-            self.pipeline, split, self.text, codes, self.languages, self.workers, CLEAN if clean else None
-        )
+        clean = split == "train" or (split == "valid" and self.recipe.nth is not None)
+        rule = self.recipe.after if clean else None
+        counts = parallel.segment(self.pipeline, split, self.text, codes, self.languages, self.workers, rule)
         return counts["sentences"]
+
+
+def recipe_of(target: str, preset: str | None, news: str | None, operations: int | None) -> tuple[str, Recipe]:
+    """The preset's name and its recipe with what was chosen instead; raises UserError for what French has not."""
+    presets = RECIPES[target]
+    name = preset or next(iter(presets))
+    if name not in presets:
+        raise UserError(f"--preset {name} is for English-German only: leave it out ({', '.join(presets)} is taken)")
+    recipe = presets[name]
+    if news not in (None, recipe.news):
+        if target == "fr":
+            raise UserError(f"--news-commentary {news} is for English-German only: leave it out")
+        corpora = tuple(NEWS[news] if source in NEWS.values() else source for source in recipe.corpora)
+        recipe = replace(recipe, corpora=corpora, news=news)
+    return name, replace(recipe, operations=operations or recipe.operations)
 
 
 def main(argv: Sequence[str], prog: str) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog=prog, description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("target", choices=sorted(RECIPES), help="de: English-German, fr: English-French")
+    presets = sorted({preset for recipes in RECIPES.values() for preset in recipes})
+    parser.add_argument("--preset", choices=presets, help="default: scaling-nmt for de, icml17 for fr")
+    versions = "v9: that of WMT14; v12: that of WMT17, only for de (default: the preset's)"
+    parser.add_argument("--news-commentary", choices=sorted(NEWS), help=versions)
     parser.add_argument(
-        "--valid",
-        choices=("split", "newstest2013"),
-        default="split",
-        help="split: every 100th (fr: 1333rd) line of the training text; newstest2013: only for de",
+        "--from-bpe",
+        type=Path,
+        metavar="DIR",
+        help=f"import {GOOGLE['train']}.{{en,de}} and the rest of Google's wmt16_en_de.tar.gz from DIR",
     )
-    versions = "v9: that of WMT14; v12: that of WMT17, only for de"
-    parser.add_argument("--news-commentary", choices=("v9", "v12"), default="v9", help=versions)
-    parallel.add_options(parser, "DATA/wmt14.en-TARGET", operations=40_000)
+    parallel.add_options(parser, "DATA/wmt14.en-TARGET", operations=None)
     args = parser.parse_args(argv)
-    if args.target == "fr" and (args.valid, args.news_commentary) != ("split", "v9"):
-        raise UserError("--valid newstest2013 and --news-commentary v12 are for English-German only: leave them out")
+    preset, recipe = recipe_of(args.target, args.preset, args.news_commentary, args.bpe_operations)
     directory = args.output or args.data / f"wmt14.en-{args.target}"
-    choices = Choices(args.valid, args.news_commentary, args.bpe_operations)
-    whole = Wmt14(RECIPES[args.target], choices, directory, args.data / "downloads", args.workers).run()
+    if args.from_bpe is None:
+        whole = Wmt14(preset, recipe, directory, args.data / "downloads", args.workers).run()
+    elif recipe == SCALING:
+        name = f"{preset}, imported"
+        whole = Wmt14(name, recipe, directory, args.data / "downloads", args.workers).run_from_bpe(args.from_bpe)
+    else:
+        raise UserError("--from-bpe has the text of scaling-nmt as it is: leave the other options out")
     parallel.report(whole, directory)

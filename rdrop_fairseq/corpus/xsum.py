@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
+from rdrop_fairseq.corpus import archives
 from rdrop_fairseq.corpus.article_pairs import PairWriter
 from rdrop_fairseq.corpus.manifest import Known
+from rdrop_fairseq.corpus.pipeline import Pipeline
 from rdrop_fairseq.corpus.stories import Story, decode
 from rdrop_fairseq.errors import UserError
 
+# The authors' own address and a mirror; which article is in which split is in the authors' repository.
+ADDRESSES = (
+    "http://bollin.inf.ed.ac.uk/public/direct/XSUM-EMNLP18-Summary-Data-Original.tar.gz",
+    "https://huggingface.co/datasets/EdinburghNLP/xsum/resolve/main/data/XSUM-EMNLP18-Summary-Data-Original.tar.gz",
+)
+_REPOSITORY = "https://raw.githubusercontent.com/EdinburghNLP/XSum/master/XSum-Dataset"
 FOLDER = "bbc-summary-data"
 SPLIT_FILE = "XSum-TRAINING-DEV-TEST-SPLIT-90-5-5.json"
 SPLIT_KEYS = {"train": "train", "val": "validation", "test": "test"}
@@ -35,6 +44,21 @@ BUTTONS = frozenset(
         "These are external links and will open in a new window",
     )
 )
+
+
+def fetch(pipeline: Pipeline) -> Path:
+    """Steps: the authors' archive and list of splits; returns the folder that holds both, unpacked."""
+    downloads = pipeline.directory / "download"
+    archive = pipeline.download(ADDRESSES, downloads / ADDRESSES[0].rsplit("/", 1)[-1])
+    split = pipeline.download([f"{_REPOSITORY}/{SPLIT_FILE}"], downloads / SPLIT_FILE)
+    folder = pipeline.directory / "original"
+
+    def unpack(parts: list[Path]) -> None:
+        archives.unpack(archive, parts[0])
+        shutil.copy(split, parts[0])
+
+    pipeline.step(f"unpack {archive.name}", [folder], unpack, [archive, split])
+    return folder
 
 
 def is_layout(directory: Path) -> bool:

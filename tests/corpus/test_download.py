@@ -60,7 +60,7 @@ def test_a_broken_connection_goes_on_where_it_broke(site, tmp_path):
 
 def test_the_next_run_goes_on_where_the_last_one_gave_up(site, tmp_path):
     site.plan, site.cut_after = ["cut", "503", "503"], 100_000
-    with pytest.raises(UserError, match=r"HTTP 503.*the next run goes on from what is whole"):
+    with pytest.raises(UserError, match=r"HTTP 503.*then run this again"):
         fetch(site, tmp_path)
     assert (tmp_path / "text.gz.part").stat().st_size == 100_000
     assert fetch(site, tmp_path).read_bytes() == GZ

@@ -22,7 +22,7 @@ STRIP = "; ".join(f"s/{tag}//g" for tag in ("<title>", r"<\/title>", "<descripti
 def no_fairseq(monkeypatch):
     """Binarizing is tested in test_binarize and by the scripts; here a folder stands for it."""
 
-    def stand_in(text, destination, source, target, joined, workers):
+    def stand_in(text, destination, source, target, joined, workers, words):
         destination.mkdir()
         (destination / "stand-in").write_text(f"{source}-{target} {joined}")
         return {}
@@ -166,12 +166,15 @@ def test_any_number_of_workers_gives_the_same_bytes(mirror, tmp_path, monkeypatc
     assert one == three
 
 
+STEPS = 12  # the download is the first
+
+
 @pytest.mark.parametrize("when", ["during", "after"])
 def test_killed_in_each_step_it_goes_on_to_the_same_result(mirror, tmp_path, monkeypatch, when):
     """kill -9 in one step after the other, while it works, or when its outputs are in place but it is not recorded."""
     small_corpora.iwslt_archive(mirror, count=40)
     whole = made(prepare(tmp_path / "whole"))
-    for victim in range(2, iwslt.STEPS + 1):
+    for victim in range(2, STEPS + 1):
         child = os.fork()
         if child == 0:
             monkeypatch.setattr(pipeline.Pipeline, "_do", dying(pipeline.Pipeline._do, when, victim))
@@ -201,7 +204,7 @@ def test_an_option_redoes_only_what_depends_on_it(mirror, tmp_path, capsys):
     prepare(tmp_path / "data")
     capsys.readouterr()
     prepare(tmp_path / "data", "--bpe-operations", "30", "--workers", "2")
-    said = re.findall(r"\[\d+/12\] ([^,\n]*)[^\n]*\n( +done before)?", capsys.readouterr().err)
+    said = re.findall(r"\[\d+\] ([^,\n]*)[^\n]*\n( +done before)?", capsys.readouterr().err)
     redone = [title for title, done_before in said if not done_before]
     assert redone[1:] == ["learn 30 BPE operations", *(f"apply BPE to {x}" for x in parallel.SPLITS), "binarize"]
 
@@ -254,3 +257,17 @@ def test_a_missing_file_is_named(mirror, tmp_path, name):
 def test_an_unknown_pair_is_named(tmp_path):
     with pytest.raises(UserError, match=r"fr-de is not among the pairs .*de-en, es-en, fr-en, zh-en"):
         prepare(tmp_path / "data", "fr", "de")
+
+
+def test_the_dead_address_is_named_and_a_copy_put_in_its_place_is_taken(tmp_path, mirror, capsys):
+    words = ["es", "en", "--data", str(tmp_path), "--bpe-operations", "60", "--workers", "1"]
+    mirror.mkdir(exist_ok=True)
+    archive = tmp_path / "downloads" / "iwslt14" / "es-en.tgz"
+    with pytest.raises(UserError, match=f"or at {archive}"):
+        iwslt.main(words, prog="prepare iwslt")
+    assert f"has not answered since 2020; a copy put at {archive} is taken" in capsys.readouterr().err
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    small_corpora.pack(archive, small_corpora.iwslt_files(("es", "en"), 14, ["TED.tst2010"], 60))
+    iwslt.main(words, prog="prepare iwslt")
+    assert "has not answered" not in capsys.readouterr().err
+    assert (tmp_path / "iwslt14.es-en" / "test.es").is_file()

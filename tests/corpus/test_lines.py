@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from rdrop_fairseq.corpus import lines
+from rdrop_fairseq.corpus import lines, moses
 from rdrop_fairseq.errors import UserError
 
 # Everything that Python's str.splitlines takes for the end of a line and Perl does not.
@@ -123,3 +124,22 @@ def test_progress_adds_up_to_the_size_of_the_first_input(tmp_path: Path) -> None
         lines.map_streams(identity, [reader], [io.BytesIO()], progress=seen.append)
     assert sum(seen) == source.stat().st_size
     assert len(seen) > 1
+
+
+SURROGATES = b"a\xed\xa0\x80b \xed\xa0\xbd\xed\xb8\x80 c\n"
+
+
+def test_surrogates_become_blanks_as_in_the_moses_chain(tmp_path):
+    """remove-non-printing-char.perl is binmode :utf8 and s/\\p{C}/ /g: run here by Perl itself."""
+    (tmp_path / "in").write_bytes(SURROGATES)
+    lines.map_files(moses.remove_nonprinting, [tmp_path / "in"], [tmp_path / "out"])
+    script = 'binmode(STDIN, ":utf8"); binmode(STDOUT, ":utf8"); while (<STDIN>) { s/[^\\P{C}\\n]/ /g; print; }'
+    original = subprocess.run(["perl", "-e", script], input=SURROGATES, capture_output=True, check=True).stdout
+    assert (tmp_path / "out").read_bytes() == original == b"a b    c\n"
+
+
+def test_a_surrogate_that_stays_is_an_error(tmp_path):
+    (tmp_path / "in").write_bytes(b"fine\n" + SURROGATES)
+    with pytest.raises(UserError, match=r"in, within 2 lines from line 1: half a UTF-16 pair \('\\ud800'\)"):
+        lines.map_files(str, [tmp_path / "in"], [tmp_path / "out"])
+    assert not (tmp_path / "out").exists()

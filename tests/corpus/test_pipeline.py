@@ -22,7 +22,7 @@ class Chain:
         self.done: list[str] = []
 
     def run(self, times: int = 2, suffix: str = "") -> dict:
-        pipeline = Pipeline(self.folder, "chain", {"times": times, "suffix": suffix}, 3)
+        pipeline = Pipeline(self.folder, "chain", {"times": times, "suffix": suffix})
         given, upper = self.folder / "in.txt", self.folder / "upper.txt"
         pair = [self.folder / "a.txt", self.folder / "b.txt"]
 
@@ -148,7 +148,7 @@ def test_killed_between_two_moves_the_step_is_not_believed(folder, monkeypatch):
 
 
 def test_a_failing_step_leaves_no_half_written_file(folder):
-    pipeline = Pipeline(folder, "x", {}, 1)
+    pipeline = Pipeline(folder, "x", {})
 
     def fails(parts):
         parts[0].write_text("half")
@@ -164,7 +164,7 @@ def test_the_manifest_says_it_all(folder, monkeypatch):
     mirror.mkdir()
     (mirror / "in.gz").write_bytes(gzip.compress(b"abc"))
     monkeypatch.setenv("DATA_MIRROR", f"file://{mirror}")
-    pipeline = Pipeline(folder / "p", "my corpus", {"bpe": 10}, 2)
+    pipeline = Pipeline(folder / "p", "my corpus", {"bpe": 10})
     archive = pipeline.download(["http://x.invalid/in.gz"], folder / "p/orig/in.gz")
     pipeline.step("size", [folder / "p/n"], lambda parts: {"bytes": parts[0].write_text("3")}, [archive], {"o": 1})
     pipeline.finish({"train": 3}, {"train": manifest.Known(3)})
@@ -185,7 +185,7 @@ def test_the_manifest_says_it_all(folder, monkeypatch):
 
 
 def test_an_unfinished_manifest_says_so(folder):
-    pipeline = Pipeline(folder, "x", {}, 2)
+    pipeline = Pipeline(folder, "x", {})
     pipeline.step("x", [folder / "o.txt"], lambda parts: parts[0].touch())
     assert json.loads((folder / "manifest.json").read_text())["complete"] is False
 
@@ -210,4 +210,4 @@ def test_known_counts(capsys, found, known, right):
 def test_a_broken_manifest_is_named(folder):
     (folder / "manifest.json").write_text("{")
     with pytest.raises(UserError, match=r"manifest\.json is not readable as JSON"):
-        Pipeline(folder, "x", {}, 1)
+        Pipeline(folder, "x", {})

@@ -108,6 +108,22 @@ def test_xsum_layout(
     assert "204,045" in warning
 
 
+def test_xsum_from_its_authors(mirror: Path, without_fairseq: None, tmp_path: Path, make_tar: Tar) -> None:
+    article = b"[SN]FIRST-SENTENCE[SN]\nSum.\n[SN]RESTBODY[SN]\nBody.\n"
+    files = {f"{xsum.FOLDER}/{number}.summary": article for number in range(3)}
+    make_tar(mirror / "XSUM-EMNLP18-Summary-Data-Original.tar.gz", files)
+    ids = {"train": ["0"], "validation": ["1"], "test": ["2"]}
+    (mirror / xsum.SPLIT_FILE).write_text(json.dumps(ids))
+    out = tmp_path / "out"
+    assert summarization.main(["--xsum", "--out", str(out), "--workers", "1"], prog="prepare") == 0
+    assert text(out, "train.source") == ["Body."]
+    where = manifest(out)["inputs"]["XSUM-EMNLP18-Summary-Data-Original.tar.gz"]["published_at"]
+    assert where[0].startswith("http://bollin.inf.ed.ac.uk/public/direct/")
+    for wrong in ([], ["--xsum", str(tmp_path)]):
+        with pytest.raises(SystemExit):
+            summarization.main(wrong, prog="prepare")
+
+
 def test_cnn_dailymail(
     mirror: Path,
     without_fairseq: None,

@@ -25,9 +25,9 @@ CORPORA = {
 def no_fairseq(monkeypatch):
     """Binarizing is tested in test_binarize and by the scripts."""
 
-    def stand_in(text, destination, *languages, joined, workers):
+    def stand_in(text, destination, *languages, joined, workers, words):
         destination.mkdir()
-        (destination / "stand-in").touch()
+        (destination / "words").write_text(str(words))
         return {}
 
     monkeypatch.setattr(parallel.binarize, "binarize", stand_in)
@@ -71,8 +71,8 @@ def tokenized(folder: Path, target: str, language: str) -> list[str]:
 def test_the_text_is_that_of_the_recipe(tmp_path, monkeypatch, target, nth):
     if target == "fr":  # the miniature has 334 pairs: a smaller step, so that something is valid
         nth = 50
-        monkeypatch.setitem(wmt14.RECIPES, "fr", wmt14.replace(wmt14.RECIPES["fr"], nth=nth))
-    folder = prepare(tmp_path, target)
+        monkeypatch.setitem(wmt14.RECIPES, "fr", {"icml17": wmt14.replace(wmt14.FRENCH, nth=nth)})
+    folder = prepare(tmp_path, target, "--preset", "icml17")
     sides = {language: tokenized(folder, target, language) for language in ("en", target)}
     assert len(sides["en"]) == 60 * len(CORPORA[target]) + 2 * len(small_corpora.NASTY)
     for language, text in sides.items():
@@ -103,16 +103,71 @@ def assert_bpe_and_clean(folder: Path, languages: tuple[str, str]) -> None:
     assert dropped >= 8
 
 
-def test_newstest2013_as_valid_and_the_other_news(tmp_path):
-    folder = prepare(tmp_path, "de", "--valid", "newstest2013", "--news-commentary", "v12")
+def test_scaling_nmt_is_the_default_for_german(tmp_path):
+    """fairseq #203: news commentary v12, newstest2013 whole as valid, 1 to 80 words (ratio 9) before BPE."""
+    folder = prepare(tmp_path, "de")
+    sides = []
     for side, language in enumerate(("de", "en")):
         news = small_corpora.pairs(("de", "en"), 60, 5000)
         assert read(folder / "tmp" / f"valid.{language}") == [recipe(pair[side], language) for pair in news]
         stems = ["*/training/europarl-v7.de-en", "*/commoncrawl.de-en", "*/training/news-commentary-v12.de-en"]
         raw = [next((folder / "orig").glob(f"{stem}.{language}")).read_bytes().decode() for stem in stems]
-        train = [recipe(line, language) for text in raw for line in text.split("\n")[:-1]]
-        assert read(folder / "tmp" / f"train.{language}") == train
+        sides.append([" ".join(recipe(line, language).split()) for text in raw for line in text.split("\n")[:-1]])
+    kept = []
+    for pair in zip(*sides):
+        lengths = sorted(len(line.split()) for line in pair)
+        if lengths[0] >= 1 and lengths[1] <= 80 and lengths[1] <= 9 * lengths[0]:
+            kept.append(pair)
+    assert 0 < len(kept) < len(sides[0])
+    segment = bpe.Segmenter(folder / "code")
+    for side, language in enumerate(("de", "en")):
+        assert read(folder / "tmp" / f"train.{language}") == [pair[side] for pair in kept]
+        assert read(folder / f"train.{language}") == [segment(pair[side]) for pair in kept]
     assert len(read(folder / "valid.en")) == 60
+    assert (folder / "bin" / "words").read_text() == "32768"
+    whole = json.loads((folder / "manifest.json").read_text())
+    assert whole["name"] == "WMT14 en-de (scaling-nmt)"
+    assert whole["options"]["preset"] == "scaling-nmt"
+    assert {name: row["known"] for name, row in whole["known_counts"].items()} == {
+        "train": 4_500_000, "valid": 3_000, "test": 3_003, "input": 4_544_200
+    }  # fmt: skip
+    assert wmt14.SCALING.operations == 32_764
+
+
+@pytest.mark.parametrize(
+    ("news", "known"), [("v9", (4_475_414, 3_900_000)), ("v12", (4_544_200, 3_960_793))]
+)  # fairseq #132 counted v12
+def test_known_counts_of_icml17(tmp_path, news, known):
+    folder = prepare(tmp_path, "de", "--preset", "icml17", "--news-commentary", news)
+    rows = json.loads((folder / "manifest.json").read_text())["known_counts"]
+    assert (rows["input"]["known"], rows["train"]["known"]) == known
+    assert rows["input"]["found"] == 60 * 3 + 2 * len(small_corpora.NASTY)
+
+
+def test_segmented_text_of_google_is_imported_as_it_is(tmp_path):
+    google = tmp_path / "wmt16_en_de"
+    google.mkdir()
+    for name, count in zip(wmt14.GOOGLE.values(), (5, 3, 2)):
+        for language in ("en", "de"):
+            lines_of = "".join(f"{language} w@@ ord {number} &apos; |\n" for number in range(count))
+            (google / f"{name}.{language}").write_text(lines_of)
+    data = tmp_path / "data"
+    words = ["de", "--data", str(data), "--from-bpe", str(google), "--workers", "1"]
+    wmt14.main(words, prog="prepare wmt14")
+    made = data / "wmt14.en-de"
+    for split, name in wmt14.GOOGLE.items():
+        for language in ("en", "de"):
+            assert (made / f"{split}.{language}").read_bytes() == (google / f"{name}.{language}").read_bytes()
+    assert (made / "bin" / "words").read_text() == "32768"
+    whole = json.loads((made / "manifest.json").read_text())
+    assert (whole["name"], whole["sentence_pairs"]) == (
+        "WMT14 en-de (scaling-nmt, imported)", {"train": 5, "valid": 3, "test": 2}
+    )  # fmt: skip
+    (google / "newstest2014.tok.bpe.32000.de").unlink()
+    with pytest.raises(UserError, match=r"newstest2014\.tok\.bpe\.32000\.de is missing: --from-bpe"):
+        wmt14.main(words, prog="prepare wmt14")
+    with pytest.raises(UserError, match="--from-bpe has the text of scaling-nmt as it is"):
+        wmt14.main([*words, "--preset", "icml17"], prog="prepare wmt14")
 
 
 def test_by_hand(tmp_path, monkeypatch):
@@ -128,7 +183,7 @@ def test_by_hand(tmp_path, monkeypatch):
         small_corpora.pack(folder / archive, {f"{stem}.{x}": text.encode() for x, text in sides.items()})
     small_corpora.pack(folder / "wmt14/test-full.tgz", small_corpora.newstest2014())
     monkeypatch.setenv("DATA_MIRROR", str(folder))
-    made = prepare(tmp_path, "de")
+    made = prepare(tmp_path, "de", "--preset", "icml17")
     assert read(made / "tmp/train.de") == ["Das &quot; Wort @-@ Spiel &quot; ist gut ..."] * 3
     assert read(made / "tmp/train.en") == ["The &quot; word @-@ play , &quot; it &apos;s good ..."] * 3
 
@@ -138,12 +193,12 @@ def test_an_option_redoes_only_what_depends_on_it(tmp_path):
         steps = json.loads((folder / "manifest.json").read_text())["steps"]
         return {step["title"]: [output["modified_ns"] for output in step["outputs"]] for step in steps}
 
-    first = made(prepare(tmp_path, "de"))
-    second = made(prepare(tmp_path, "de", "--news-commentary", "v12"))
+    first = made(prepare(tmp_path, "de", "--preset", "icml17"))
+    second = made(prepare(tmp_path, "de", "--preset", "icml17", "--news-commentary", "v12"))
     same = {title for title in first if second.get(title) == first[title]}
     kept = [f"unpack {x}.tgz" for x in ("training-parallel-europarl-v7", "training-parallel-commoncrawl", "test-full")]
     assert same == {*kept, "tokenize europarl-v7.de-en", "tokenize commoncrawl.de-en", "tokenize test"}
-    assert made(prepare(tmp_path, "de", "--news-commentary", "v12")) == second
+    assert made(prepare(tmp_path, "de", "--preset", "icml17", "--news-commentary", "v12")) == second
 
 
 def test_any_number_of_workers_gives_the_same_bytes(tmp_path, monkeypatch):
@@ -151,7 +206,7 @@ def test_any_number_of_workers_gives_the_same_bytes(tmp_path, monkeypatch):
     monkeypatch.setattr(bpe, "TASK_BYTES", 2000)
     results = []
     for workers in ("1", "3"):
-        folder = prepare(tmp_path / workers, "de", "--workers", workers)
+        folder = prepare(tmp_path / workers, "de", "--preset", "icml17", "--workers", workers)
         results.append({path.name: path.read_bytes() for path in folder.glob("*.??")})
     assert len(results[0]) == 6
     assert results[0] == results[1]
@@ -162,7 +217,7 @@ def test_the_manifest_compares_with_what_is_known(tmp_path, capsys):
     found = json.loads((folder / "manifest.json").read_text())
     known = {split: row["known"] for split, row in found["known_counts"].items()}
     assert known == {"train": 35_800_000, "valid": 26_854, "test": 3_003}
-    assert "WARNING: WMT14 en-fr: train has" in capsys.readouterr().err
+    assert "WARNING: WMT14 en-fr (icml17): train has" in capsys.readouterr().err
     assert sorted(found["inputs"]) == [
         "test-full.tgz",
         "training-giga-fren.tar",
@@ -187,10 +242,10 @@ def test_a_misaligned_corpus_is_named(tmp_path, mirror, monkeypatch):
     small_corpora.pack(broken / "wmt13/training-parallel-europarl-v7.tgz", europarl)
     monkeypatch.setenv("DATA_MIRROR", str(broken))
     with pytest.raises(UserError, match=r"europarl-v7\.de-en\.en has 1 lines, .*europarl-v7\.de-en\.de has 2 lines"):
-        prepare(tmp_path, "de")
+        prepare(tmp_path, "de", "--preset", "icml17")
 
 
-@pytest.mark.parametrize("option", [("--valid", "newstest2013"), ("--news-commentary", "v12")])
+@pytest.mark.parametrize("option", [("--preset", "scaling-nmt"), ("--news-commentary", "v12")])
 def test_options_for_german_only_are_refused_for_french(tmp_path, option):
-    with pytest.raises(UserError, match="are for English-German only"):
+    with pytest.raises(UserError, match="is for English-German only"):
         prepare(tmp_path, "fr", *option)

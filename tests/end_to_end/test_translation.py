@@ -75,7 +75,7 @@ def test_wmt14(tmp_path):
     mirror = tmp_path / "the mirror"
     small_corpora.wmt14_archives(mirror)
     scripts = Scripts(tmp_path, f"file://{str(mirror).replace(' ', '%20')}")
-    words = ("--data", tmp_path / "my data", "--bpe-operations", 150, "--valid", "newstest2013", "--workers", 2)
+    words = ("--data", tmp_path / "my data", "--bpe-operations", 150, "--workers", 2)
     data = Path(scripts("prepare_wmt14_en_de.sh", *words).strip())
     assert data == tmp_path / "my data/wmt14.en-de/bin"
     results = []
