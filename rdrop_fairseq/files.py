@@ -26,15 +26,15 @@ def temporary(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def disk_full_told(path: Path) -> Iterator[None]:
-    """Turns "no space left" while writing `path` into a UserError that says what to do."""
+def explain_disk_full(path: Path) -> Iterator[None]:
+    """Turns "no space left" while writing `path` into a UserError that names the way out."""
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise UserError(
-            f"the disk is full, no room for {path}: free some space and run the same command again, which goes on there"
+            f"the disk is full, no room for {path}: free some space and run the same command again, which resumes there"
         ) from error
 
 
@@ -46,7 +46,7 @@ def atomic(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     part = temporary(path)
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
     try:
-        with disk_full_told(path):
+        with explain_disk_full(path):
             with open(part, mode, **text) as file:  # type: ignore[call-overload]
                 yield file
             os.replace(part, path)

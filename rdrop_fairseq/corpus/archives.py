@@ -45,7 +45,7 @@ def unpack(archive: Path, directory: Path, members: Sequence[str] | None = None)
     files.remove(part)
     part.mkdir(parents=True)
     try:
-        with files.disk_full_told(directory), _damage_told(archive):
+        with files.explain_disk_full(directory), _explain_damage(archive):
             _extract(archive, part, members)
         if directory.exists():
             for file in sorted(p for p in part.rglob("*") if p.is_file()):
@@ -63,14 +63,14 @@ def check(archive: Path, name: str | None = None) -> None:
 
     name: the archive's name if the file does not have it (yet); its suffix tells the format.
     """
-    with _damage_told(archive):
+    with _explain_damage(archive):
         for entry in _entries(archive, name or archive.name):
             while entry.content is not None and entry.content.read(files.BLOCK):
                 pass
 
 
 @contextlib.contextmanager
-def _damage_told(archive: Path) -> Iterator[None]:
+def _explain_damage(archive: Path) -> Iterator[None]:
     """Around the whole loop over entries: their content is read, and found damaged, by whoever loops."""
     try:
         yield

@@ -137,7 +137,7 @@ def _download(url: str, destination: Path) -> None:
             print(f"{destination.name}: {error}; trying again in {pause:.0f} s", file=sys.stderr)
             time.sleep(pause)
         except OSError:
-            with files.disk_full_told(destination):
+            with files.explain_disk_full(destination):
                 raise
 
 

@@ -1,9 +1,9 @@
 """`prepare iwslt [SRC TGT]`: IWSLT14 German-English and Spanish-English, IWSLT17 French-English and Chinese-English.
 
-The steps, their order and their files are those of fairseq's examples/translation/prepare-iwslt14.sh, so that text and
+Steps, order and files are those of fairseq's examples/translation/prepare-iwslt14.sh, so that text and
 BPE come out the same: DIR/{train,valid,test}.LANG (BPE), DIR/code, DIR/tmp (the same text before BPE), DIR/bin.
 
-Spanish-English has one address, which has not answered since 2020: put a copy of es-en.tgz into DATA/downloads/iwslt14/.
+Spanish-English has one address, unanswered since 2020: put a copy of es-en.tgz into DATA/downloads/iwslt14/.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def _tokenize_talks(pipeline: Pipeline, release: Release, language: str, workers
 
     def run(parts: list[Path]) -> dict[str, Any]:
         counts = lines.map_files(function, [source], parts, workers, f"tokenizing train.{language}")
-        return parallel.told(counts, [language])
+        return parallel.as_counts(counts, [language])
 
     tools = manifest.versions(*parallel.TEXT_TOOLS)
     pipeline.step(f"tokenize train.{language}", [output], run, [original], {"dropped": release.dropped, "tools": tools})
@@ -133,7 +133,7 @@ def _clean(pipeline: Pipeline, release: Release, workers: int) -> None:
     function = Lowered(release.clean)
 
     def run(parts: list[Path]) -> dict[str, Any]:
-        return parallel.told(lines.map_files(function, inputs, parts, workers, "cleaning train"), release.languages)
+        return parallel.as_counts(lines.map_files(function, inputs, parts, workers, "cleaning train"), release.languages)
 
     options = {**asdict(release.clean), "tools": manifest.versions(*parallel.TEXT_TOOLS)}
     pipeline.step("clean and lowercase train", outputs, run, inputs, options)

@@ -56,7 +56,7 @@ def tokenizer(language: str, aggressive: bool = False) -> LineFilter:
     return chinese.Tokenizer() if language == "zh" else moses.Tokenizer(language, aggressive=aggressive)
 
 
-def told(counts: lines.Counts, languages: Sequence[str]) -> dict[str, Any]:
+def as_counts(counts: lines.Counts, languages: Sequence[str]) -> dict[str, Any]:
     """Counts as the manifest has them."""
     tokens = dict(zip(languages, counts.tokens))
     return {"read": counts.read, "sentences": counts.written, "dropped": counts.dropped, "tokens": tokens}
@@ -104,7 +104,7 @@ def segment(
 
     def run(parts: list[Path]) -> dict[str, Any]:
         function = Both(segmenter, segmenter, clean)
-        return told(lines.map_files(function, inputs, parts, workers, f"segmenting {split}"), languages)
+        return as_counts(lines.map_files(function, inputs, parts, workers, f"segmenting {split}"), languages)
 
     options = {"clean": asdict(clean) if clean else None, "tools": manifest.versions(*BPE_TOOLS)}
     return pipeline.step(f"apply BPE to {split}", outputs, run, [*inputs, codes], options)

@@ -97,7 +97,7 @@ class Pipeline:
             files.remove(part)
             path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with files.disk_full_told(outputs[0]):
+            with files.explain_disk_full(outputs[0]):
                 counts = run(parts)
             for path, part in zip(outputs, parts):
                 files.move_into_place(part, path)

@@ -199,7 +199,7 @@ class Wmt14:
 
             def run(parts: list[Path], inputs: list[Path] = inputs, split: str = split) -> dict[str, Any]:
                 done = lines.map_files(Both(str, str), inputs, parts, self.workers, f"copying {split}")
-                return parallel.told(done, self.languages)
+                return parallel.as_counts(done, self.languages)
 
             counts[split] = self.pipeline.step(f"copy {split}", outputs, run, inputs)["sentences"]
         parallel.binarized(self.pipeline, self.languages, self.workers, self.recipe.words)
@@ -237,7 +237,7 @@ class Wmt14:
 
         def run(parts: list[Path]) -> dict[str, Any]:
             counts = lines.map_files(Both(functions[0], functions[1]), inputs, parts, self.workers, title)
-            return parallel.told(counts, self.languages)
+            return parallel.as_counts(counts, self.languages)
 
         options = {"tools": manifest.versions(*parallel.TEXT_TOOLS)}
         return self.pipeline.step(title, outputs, run, [folder], options)["sentences"]
@@ -300,7 +300,7 @@ class Wmt14:
 
         def clean(parts: list[Path]) -> dict[str, Any]:
             done = lines.map_files(rule, joined, parts, self.workers, "cleaning train")
-            return parallel.told(done, self.languages)
+            return parallel.as_counts(done, self.languages)
 
         outputs = [self.text / f"train.{language}" for language in self.languages]
         self.pipeline.step("clean train", outputs, clean, joined, asdict(rule))

@@ -61,7 +61,7 @@ def score_model(args: argparse.Namespace, extra: list[str]) -> tuple[results.Tex
     # A name of its own for every run: two at a time do not meet either.
     part = Path(tempfile.mkdtemp(prefix=f"{output.name}.", suffix=".tmp", dir=output.parent))
     try:
-        with files.disk_full_told(output):
+        with files.explain_disk_full(output):
             part.chmod(0o755)
             texts, result = _translate_and_score(args, paths, part, extra)
             files.move_into_place(part, output)
