@@ -133,7 +133,8 @@ def _clean(pipeline: Pipeline, release: Release, workers: int) -> None:
     function = Lowered(release.clean)
 
     def run(parts: list[Path]) -> dict[str, Any]:
-        return parallel.as_counts(lines.map_files(function, inputs, parts, workers, "cleaning train"), release.languages)
+        done = lines.map_files(function, inputs, parts, workers, "cleaning train")
+        return parallel.as_counts(done, release.languages)
 
     options = {**asdict(release.clean), "tools": manifest.versions(*parallel.TEXT_TOOLS)}
     pipeline.step("clean and lowercase train", outputs, run, inputs, options)

@@ -26,7 +26,7 @@ def fetch(name: str, folder: Path) -> Path:
     if name not in NAMES:
         raise UserError(f"there is no published model {name!r} here: choose one of {', '.join(NAMES)}")
     outputs = [folder / name / content for content in CONTENT]
-    pipeline = Pipeline(folder / name, name, {}, total=2)
+    pipeline = Pipeline(folder / name, name, {})
     archive = pipeline.download([f"{HOST}/{name}.tar.gz"], folder / "downloads" / "models" / f"{name}.tar.gz")
 
     def unpack(parts: list[Path]) -> dict[str, int]:
