@@ -65,9 +65,15 @@ def publish(model: torch.nn.Module, path: Path, mask: bool = True, legacy: bool 
     for name in [name for name in state if name.endswith(("embed_tokens.weight", "output_projection.weight"))]:
         further = state[name][:1].expand(dummies + mask, -1)
         state[name] = torch.cat([state[name], further * 0 + 7])
+    args = Namespace(arch="bart_base", task="denoising", data="/elsewhere", max_tokens=2048, **_sizes())
+    return write_published(state, args, path, legacy)
+
+
+def write_published(state: dict[str, torch.Tensor], args: Namespace, path: Path, legacy: bool = True) -> Path:
+    """A checkpoint in the format of 2019, in which BART and RoBERTa were published."""
     history = {"criterion_name": "CrossEntropyCriterion", "optimizer_name": "FairseqAdam", "num_updates": 500000}
     whole = {
-        "args": Namespace(arch="bart_base", task="denoising", data="/elsewhere", max_tokens=2048, **_sizes()),
+        "args": args,
         "model": state,
         "optimizer_history": [{**history, "lr_scheduler_state": {"best": None}}],
         "extra_state": {"epoch": 3, "val_loss": 1.5},

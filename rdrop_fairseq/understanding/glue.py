@@ -1,0 +1,175 @@
+"""`glue`: every task of GLUE with and without R-Drop over several seeds, and the paper's table.
+
+A finished training leaves OUT/NAME.seedN/result.json and is not trained again; one that was stopped resumes. The score
+of a training is that of its best epoch on the dev set (matched, for MNLI). Users report that single seeds of GLUE do
+not reproduce: the table has median and best over seeds, and says how many there are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rdrop_fairseq import checkpoint, files, published
+from rdrop_fairseq.corpus.glue_tasks import TASKS
+from rdrop_fairseq.errors import UserError
+
+SYSTEMS = ("baseline", "rdrop")
+MODEL = "roberta_large"
+PUBLISHED = ("RoBERTa-large", "RoBERTa-large + R-Drop")
+RESULT = "result.json"
+
+
+class Study:
+    """The trainings of some tasks, systems and seeds below `out`."""
+
+    def __init__(self, root: Path, out: Path, tasks: list[str], seeds: list[int], extra: list[str]) -> None:
+        self.root, self.out, self.tasks, self.seeds, self.extra = root, out, tasks, seeds, extra
+
+    def runs(self) -> Iterator[tuple[str, str, int]]:
+        """(task, system, seed) in the order of training: every pair of systems as early as possible."""
+        return ((task, system, seed) for seed in self.seeds for task in self.tasks for system in SYSTEMS)
+
+    def folder(self, task: str, system: str, seed: int) -> Path:
+        return self.out / f"{name(task, system)}.seed{seed}"
+
+    def result(self, task: str, system: str, seed: int) -> dict[str, Any] | None:
+        """What a finished training reached; None for one that is not finished."""
+        path = self.folder(task, system, seed) / RESULT
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise UserError(f"{path} is not readable as JSON: delete it to do that training again") from error
+
+    def scores(self, task: str, system: str) -> dict[int, float]:
+        """Scores in percent by seed."""
+        found = {seed: self.result(task, system, seed) for seed in self.seeds}
+        return {seed: result["best"] for seed, result in found.items() if result is not None}
+
+    def train(self) -> None:
+        """Everything that is not finished. Raises UserError where a training fails; the others stay as they are."""
+        waiting = [run for run in self.runs() if self.result(*run) is None]
+        for task in dict.fromkeys(task for task, _, _ in waiting):  # data, model and options, before the first hour
+            self._launch(task, "rdrop", self.seeds[0], "--dry-run")
+        for number, (task, system, seed) in enumerate(waiting, 1):
+            print(f"[{number}/{len(waiting)}] {name(task, system)}, seed {seed}", file=sys.stderr, flush=True)
+            self._launch(task, system, seed)
+            self._finish(task, system, seed)
+
+    def _launch(self, task: str, system: str, seed: int, *words: str) -> None:
+        command = [sys.executable, "-m", "rdrop_fairseq", "train", name(task, system), "--root", str(self.root)]
+        command += ["--seed", str(seed), "--save-dir", str(self.folder(task, system, seed)), *words, "--", *self.extra]
+        paths = [str(files.PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+        quiet = subprocess.DEVNULL if "--dry-run" in words else None
+        with ending_with_us(subprocess.Popen(command, env=environment, stdout=quiet)) as process:
+            status = process.wait()
+        if status:
+            raise UserError(
+                f"{name(task, system)}, seed {seed}, ended with status {status} (see above, and train.log in "
+                f"{self.folder(task, system, seed)}): mend that and run the same command again"
+            )
+
+    def _finish(self, task: str, system: str, seed: int) -> None:
+        """Notes the score; keeps one checkpoint, the best one of the best seed: each is 4 GB for RoBERTa-large."""
+        folder = self.folder(task, system, seed)
+        state = checkpoint.load(folder / "checkpoint_best.pt")
+        metric = checkpoint.option(state, "checkpoint", "best_checkpoint_metric")
+        result = {"task": task, "system": system, "seed": seed, "metric": metric, "best": state["extra_state"]["best"]}
+        del state
+        with files.atomic(folder / RESULT, "w") as file:
+            file.write(json.dumps(result, indent=2) + "\n")
+        files.remove(folder / "checkpoint_last.pt")
+        scores = self.scores(task, system)
+        best = max(scores, key=lambda seed: (scores[seed], -seed))
+        for other in scores:
+            if other != best:
+                files.remove(self.folder(task, system, other) / "checkpoint_best.pt")
+
+
+def name(task: str, system: str) -> str:
+    """The config of a task and system."""
+    return f"glue_{task}_{MODEL}_{system}"
+
+
+@contextlib.contextmanager
+def ending_with_us(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """A training that is ended when we are: SIGTERM becomes an exception, and the training gets one, too."""
+
+    def stop(*_: object) -> None:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield process
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
+
+
+def table(study: Study) -> str:
+    """Markdown: median and best over seeds of both systems, and what the paper has."""
+    lines = [
+        "| task | metric | seeds | baseline, median (best) | R-Drop, median (best) | R-Drop - baseline, medians "
+        "| published: baseline | published: R-Drop |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    medians: dict[str, list[float]] = {system: [] for system in SYSTEMS}
+    for task in study.tasks:
+        scores = {system: list(study.scores(task, system).values()) for system in SYSTEMS}
+        theirs = {row.system: row for row in published.TABLE[f"glue.{task}"]}
+        metric = theirs[PUBLISHED[0]].convention.metric
+        counts = " / ".join(dict.fromkeys(str(len(scores[system])) for system in SYSTEMS))
+        cells = [f"{statistics.median(s):.1f} ({max(s):.1f})" if s else "-" for s in scores.values()]
+        both = all(scores.values())
+        gain = f"{statistics.median(scores['rdrop']) - statistics.median(scores['baseline']):+.1f}" if both else "-"
+        cells += [gain, *(theirs[system].score for system in PUBLISHED)]
+        lines.append(f"| {TASKS[task].name} | {metric} | {counts} | " + " | ".join(cells) + " |")
+        for system, found in scores.items():
+            medians[system] += [statistics.median(found)] if found else []
+    if set(study.tasks) == set(TASKS) and all(len(found) == len(TASKS) for found in medians.values()):
+        means = {system: statistics.mean(found) for system, found in medians.items()}
+        theirs = {row.system: row for row in published.TABLE["glue.mean"]}
+        cells = [f"{means[system]:.2f}" for system in SYSTEMS] + [f"{means['rdrop'] - means['baseline']:+.2f}"]
+        cells += [theirs[system].score for system in PUBLISHED]
+        lines.append("| mean | | | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main(argv: list[str], prog: str) -> int | None:
+    """`glue [TASK ...] [--seeds N ...] [-- options of fairseq-train]`."""
+    cut = argv.index("--") if "--" in argv else len(argv)
+    parser = argparse.ArgumentParser(
+        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("tasks", nargs="*", metavar="TASK", help=f"of {', '.join(TASKS)} (default: all)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5], metavar="N", help="default: 1 to 5")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where the trainings go (default: outputs/glue)")
+    parser.add_argument("--report", action="store_true", help="train nothing: the table of what is finished")
+    parser.add_argument("--root", type=Path, default=Path(), help=argparse.SUPPRESS)  # where configs/ and outputs/ are
+    args = parser.parse_args(argv[:cut])
+    tasks = [task.lower().replace("-", "") for task in args.tasks] or list(TASKS)
+    for given, task in zip(args.tasks, tasks):
+        if task not in TASKS:
+            raise UserError(f"{given} is no task of GLUE that is known here: choose of {', '.join(TASKS)}")
+    study = Study(args.root, args.out or args.root / "outputs" / "glue", tasks, args.seeds, argv[cut + 1 :])
+    if not args.report:
+        study.train()
+    text = table(study)
+    with files.atomic(study.out / "table.md", "w") as file:
+        file.write(text)
+    print(text, end="")
+    return 0

@@ -1,0 +1,79 @@
+"""Reading sentences, writing answers and submissions; checkpoints and lines that do not fit."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from rdrop_fairseq.corpus.glue_tasks import TASKS
+from rdrop_fairseq.errors import UserError
+from rdrop_fairseq.understanding import glue, predict
+from rdrop_fairseq.understanding.predictor import Predictor, _batches
+
+
+@pytest.mark.parametrize(
+    ("text", "inputs", "message"),
+    [
+        (b"one\n\nthree\n", 1, "line 2: an empty sentence; this checkpoint reads one sentence a line"),
+        (b"one\ttwo\nthree\n", 2, "line 2: 1 fields; this checkpoint reads two sentences with a tab between them"),
+        (b"one\t \n", 2, "line 1: an empty sentence"),
+        (b"", 1, "is empty: give one sentence a line"),
+        (b"caf\xe9\n", 1, r"is not UTF-8 \(byte 3\)"),
+    ],
+)
+def test_lines_that_do_not_fit(tmp_path: Path, text: bytes, inputs: int, message: str) -> None:
+    (tmp_path / "file").write_bytes(text)
+    with pytest.raises(UserError, match=message):
+        predict.read(tmp_path / "file", inputs)
+
+
+def test_lines_from_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"a b\tc\r\nd\te")))
+    assert predict.read(None, 2) == [["a b", "c"], ["d", "e"]]
+
+
+def test_answers_and_submissions() -> None:
+    outputs = torch.tensor([[0.0, 1.0], [2.0, 0.0]])
+    assert list(predict.answers(outputs, ("1", "0"))) == ["0\t0.731059", "1\t0.880797"]
+    assert list(predict.answers(torch.tensor([[0.25], [1.5]]), ())) == ["0.25", "1.5"]
+    assert predict.submission(outputs, TASKS["cola"], ("1", "0")) == "index\tprediction\n0\t0\n1\t1\n"
+    scores = torch.tensor([[0.5], [1.5], [-1.0]])
+    assert predict.submission(scores, TASKS["stsb"], ()) == "index\tprediction\n0\t2.500\n1\t5.000\n2\t0.000\n"
+
+
+def test_a_checkpoint_of_another_task(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    torch.save({"model": {}, "cfg": {"task": {"_name": "translation"}}}, path)
+    with pytest.raises(UserError, match="was trained on the task translation, not on sentence_prediction_rdrop"):
+        Predictor(path, tmp_path)
+    torch.save({"model": {}, "cfg": {"task": {"_name": "sentence_prediction_rdrop"}}}, path)
+    with pytest.raises(UserError, match=r"has no encoder\.json and no vocab\.bpe"):
+        Predictor(path, tmp_path)
+    stand_in = SimpleNamespace(classes=("0", "1"))
+    with pytest.raises(UserError, match="this checkpoint gives 0, 1, RTE wants entailment, not_entailment"):
+        predict.write_submission(stand_in, TASKS["rte"], tmp_path, 8)  # type: ignore[arg-type]
+
+
+def test_every_sentence_is_in_one_batch() -> None:
+    assert list(_batches([3, 9, 1, 9, 5], 2)) == [[1, 3], [4, 0], [2]]
+
+
+def test_the_table_has_median_and_best(tmp_path: Path) -> None:
+    study = glue.Study(Path(), tmp_path, list(TASKS), [1, 2, 3], [])
+    for task in TASKS:
+        for system, scores in (("baseline", (80.0, 90.0, 81.0)), ("rdrop", (82.0, 84.0))):
+            for seed, best in enumerate(scores, 1):
+                folder = study.folder(task, system, seed)
+                folder.mkdir()
+                (folder / "result.json").write_text(f'{{"best": {best}}}')
+    lines = glue.table(study).splitlines()
+    assert lines[2] == "| MNLI | accuracy | 3 / 2 | 81.0 (90.0) | 83.0 (84.0) | +2.0 | 90.2 | 90.9 |"
+    assert lines[-1] == "| mean | | | 81.00 | 83.00 | +2.00 | 88.93 | 89.73 |"
+    (study.folder("rte", "rdrop", 1) / "result.json").write_text("{")
+    with pytest.raises(UserError, match="not readable as JSON"):
+        glue.table(study)
