@@ -19,7 +19,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from rdrop_fairseq.corpus import archives, binarize, gpt2_bpe, lines, manifest
+from rdrop_fairseq.corpus import archives, binarize, gpt2_bpe, lines, manifest, pretrained_models
 from rdrop_fairseq.corpus.glue_tasks import MRPC_DEV, MRPC_IDS, TASKS, Split, Task
 from rdrop_fairseq.corpus.pipeline import Pipeline
 from rdrop_fairseq.corpus.stories import decode
@@ -223,6 +223,7 @@ def main(argv: list[str], prog: str) -> int | None:
     parser.add_argument("--data", type=Path, default=Path("data"), help="where all data goes (default: data)")
     workers = os.cpu_count() or 1
     parser.add_argument("--workers", type=int, default=workers, metavar="N", help="processes (default: all cores)")
+    pretrained_models.add_model_options(parser)
     args = parser.parse_args(argv)
     keys = [name.lower().replace("-", "") for name in args.tasks] or list(TASKS)
     for name, key in zip(args.tasks, keys):
@@ -230,4 +231,5 @@ def main(argv: list[str], prog: str) -> int | None:
             raise UserError(f"{name} is no task of GLUE that is known here: choose of {', '.join(TASKS)}")
     for key in keys:
         print(Preparation(TASKS[key], args.data / "glue" / key, args.workers).run())
+    pretrained_models.fetch_wanted(args, ("roberta.large",))
     return 0

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from argparse import Namespace
 from pathlib import Path
+from typing import Callable
 
 import pytest
 import torch
@@ -36,29 +37,40 @@ def ok(*words: object, stdin: str | None = None, **environment: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def root(gpt2_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(
+    gpt2_files: Path, tmp_path_factory: pytest.TempPathFactory, make_tar: Callable[[Path, dict[str, bytes]], None]
+) -> Path:
     """A checkout's configs, the data of two tasks, and a pretrained model of the tiny size."""
     folder = tmp_path_factory.mktemp("check out")
     shutil.copytree(gpt2_files, folder / "mirror")
     write_archives(folder / "mirror", "MRPC", "STS-B")
     shutil.copytree(ROOT / "configs", folder / "configs")
     words = ["mrpc", "STS-B", "--data", folder / "data", "--workers", "2"]
-    printed = ok(SCRIPTS / "prepare_glue.sh", *words, DATA_MIRROR=str(folder / "mirror"))
+    printed = ok(SCRIPTS / "prepare_glue.sh", *words, "--no-model", DATA_MIRROR=str(folder / "mirror"))
     tasks = ("mrpc", "stsb")
     assert printed.split("\n")[:-1] == [str(folder / "data" / "glue" / task / "bin") for task in tasks]
-    (folder / "data" / "roberta.large").mkdir()
     args = Namespace(arch="roberta_large", task="masked_lm", data="/elsewhere", tokens_per_sample=64)
     state = pretrained(folder / "data" / "glue" / "mrpc" / "bin")
-    write_published(state, args, folder / "data" / "roberta.large" / "model.pt")
+    model = write_published(state, args, folder / "model.pt").read_bytes()
+    dictionary = (folder / "mirror" / "dict.txt").read_bytes()
+    inside = {"roberta.large/model.pt": model, "roberta.large/dict.txt": dictionary, "roberta.large/NOTE": b"note\n"}
+    make_tar(folder / "mirror" / "roberta.large.tar.gz", inside)
+    words = ["mrpc", "--data", folder / "data", "--models", folder / "data"]
+    ok(SCRIPTS / "prepare_glue.sh", *words, DATA_MIRROR=str(folder / "mirror"))
     return folder
 
 
 def pretrained(data: Path) -> dict[str, torch.Tensor]:
-    """Weights under the names that RoBERTa was published with: no heads, decoder in place of encoder."""
+    """Weights under the names that RoBERTa was published with: no heads, decoder in place of encoder, queries, keys
+    and values in one matrix."""
     from tiny_roberta import RDROP, session
 
     sizes = ["--encoder-layers", "1", "--encoder-ffn-embed-dim", "16", "--max-positions", "64"]
     state = session(data, *RDROP, *sizes).model.state_dict()
+    attention = "encoder.sentence_encoder.layers.0.self_attn"
+    for kind in ("weight", "bias"):
+        parts = [state.pop(f"{attention}.{part}_proj.{kind}") for part in "qkv"]
+        state[f"{attention}.in_proj_{kind}"] = torch.cat(parts)
     return {
         name.replace("encoder.", "decoder.", 1).replace(".layernorm_embedding.", ".emb_layer_norm."): value
         for name, value in state.items()
@@ -86,7 +98,8 @@ def test_from_archives_to_the_table_and_predictions(root: Path, tmp_path: Path) 
         results = [json.loads((folder / "result.json").read_text()) for folder in folders]
         assert {result["metric"] for result in results} == {metric}
         best = max(range(len(results)), key=lambda n: (results[n]["best"], -n))
-        assert [(folder / "checkpoint_best.pt").exists() for folder in folders] == [n == best for n in range(len(results))]
+        kept = [(folder / "checkpoint_best.pt").exists() for folder in folders]
+        assert kept == [n == best for n in range(len(results))]
         log = (folders[0] / "train.log").read_text()
         assert f"best_{metric} {results[0]['best']:g}" in log
         assert "loading pretrained model from" in log
