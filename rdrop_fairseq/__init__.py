@@ -35,9 +35,11 @@ def register() -> None:
     importlib.import_module("rdrop_fairseq.criterions.label_smoothed_cross_entropy_cutoff")
     importlib.import_module("rdrop_fairseq.criterions.label_smoothed_cross_entropy_simcut")
     importlib.import_module("rdrop_fairseq.criterions.sentence_prediction_rdrop")
+    importlib.import_module("rdrop_fairseq.criterions.adaptive_loss_rdrop")
     importlib.import_module("rdrop_fairseq.tasks.translation_rdrop")
     importlib.import_module("rdrop_fairseq.tasks.summarization_rdrop")
     importlib.import_module("rdrop_fairseq.tasks.sentence_prediction_rdrop")
+    importlib.import_module("rdrop_fairseq.tasks.language_modeling_rdrop")
 
 
 # `python -m rdrop_fairseq` starts text filters that need neither torch nor fairseq (seconds to import): while Python

@@ -1,0 +1,133 @@
+"""adaptive_loss_rdrop on tiny language models: against fairseq's criterion, a naive form, and its own words."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import tiny_lm
+import torch
+from fairseq.criterions.adaptive_loss import AdaptiveLoss
+from tiny_criteria import gradients, step
+from tiny_models import PAD, without_randomness
+
+from rdrop_fairseq.criterions.adaptive_loss_rdrop import AdaptiveLossRDropConfig, AdaptiveLossRDropCriterion, head_weight
+from rdrop_fairseq.errors import UserError
+
+names = pytest.mark.parametrize("name", [name for name in tiny_lm.MODELS if name.startswith("adaptive")])
+LEFT_OUT = (11, 25)  # word 1 of each tail, which fairseq's criterion takes for padding
+
+
+def criterion(**options):
+    config = AdaptiveLossRDropConfig(sentence_avg=False, ddp_backend="legacy_ddp", **options)
+    return AdaptiveLossRDropCriterion.build_criterion(config, tiny_lm.make_lm_task()).train()
+
+
+def fairseqs():
+    return AdaptiveLoss(tiny_lm.make_lm_task(), False)
+
+
+@names
+def test_validation_is_fairseqs_to_the_bit(name):
+    model, sample = tiny_lm.make_lm(name).eval(), tiny_lm.make_lm_sample()
+    with torch.no_grad():
+        ours, theirs = criterion()(model, sample), fairseqs()(model, sample)
+    assert torch.equal(ours[0], theirs[0])
+    assert (ours[1], ours[2].keys()) == (theirs[1], theirs[2].keys())
+
+
+@names
+def test_alpha_0_trains_as_fairseqs_does(name):
+    sample = tiny_lm.make_lm_sample(avoid=LEFT_OUT)
+    model = tiny_lm.make_lm(name)
+    loss, log = step(criterion(rdrop_alpha=0.0), model, sample)
+    mine = gradients(model)
+    expected, _ = step(fairseqs(), model, sample)
+    assert loss == pytest.approx(expected, rel=1e-5)
+    assert float(log["nll_loss"]) == pytest.approx(loss, rel=1e-5)
+    for key, grad in gradients(model).items():
+        torch.testing.assert_close(mine[key], grad, rtol=1e-3, atol=1e-4, msg=key)
+
+
+@names
+@pytest.mark.parametrize("impl", ["fused", "eager"])
+def test_equals_the_naive_form(name, impl):
+    """Two views that differ: by rule, so that the naive form sees the same."""
+    model, sample = without_randomness(tiny_lm.make_lm(name)), tiny_lm.make_lm_sample()
+    source = sample["net_input"]["src_tokens"]
+    other = torch.where(source.eq(PAD), source, (source - 4 + 3) % tiny_lm.WORDS + 4)
+    lengths = sample["net_input"]["src_lengths"]
+    rule = SimpleNamespace(calls=0)
+
+    def swapped(module, args, kwargs):
+        rule.calls += 1
+        return args, {**kwargs, "src_tokens": torch.cat([source, other])}
+
+    handle = model.register_forward_pre_hook(swapped, with_kwargs=True)
+    loss, log = step(criterion(rdrop_alpha=0.7, rdrop_impl=impl), model, sample)
+    handle.remove()
+    assert rule.calls == 1
+    mine = gradients(model)
+    model.zero_grad()
+    expected, nll = naive(model, [source, other], lengths, sample["target"], alpha=0.7)
+    expected.backward()
+    assert loss == pytest.approx(float(expected), rel=1e-5)
+    assert float(log["nll_loss"]) == pytest.approx(float(nll), rel=1e-5)
+    assert float(log["rdrop_kl"]) > 0.1
+    for key, grad in gradients(model).items():
+        torch.testing.assert_close(mine[key], grad, rtol=1e-3, atol=2e-4, msg=key)
+
+
+def naive(model, sources, lengths, target, alpha):
+    """The code of the paper, mended: fairseq's own softmax for each view, cluster by cluster."""
+    softmax = model.decoder.adaptive_softmax
+    views = []
+    for source in sources:
+        logits, targets = softmax(model(src_tokens=source, src_lengths=lengths)[0], target.reshape(-1))
+        views.append([part if part is None else part.log_softmax(-1) for part in logits])
+    loss = nlls = 0.0
+    for number, (p, q, classes) in enumerate(zip(*views, targets)):
+        if p is None:
+            continue
+        counted = classes.ne(PAD) if number == 0 else torch.ones_like(classes, dtype=torch.bool)
+        p, q, classes = p[counted], q[counted], classes[counted]
+        nll = -(p + q).gather(1, classes.view(-1, 1)).sum()
+        loss = loss + nll + alpha / 2 * ((p.exp() * (p - q)).sum() + (q.exp() * (q - p)).sum())
+        nlls = nlls + nll / 2
+    return loss, nlls
+
+
+@names
+def test_layers_with_quantization_noise_make_their_own_logits(name):
+    model, sample = tiny_lm.make_lm(name), tiny_lm.make_lm_sample()
+    expected, _ = step(criterion(), model, sample)
+    gradient = gradients(model)
+    model.decoder.adaptive_softmax.q_noise = 1e-9
+    assert head_weight(model.decoder.adaptive_softmax) is None
+    loss, _ = step(criterion(), model, sample)
+    assert loss == pytest.approx(expected, rel=1e-5)
+    for key, grad in gradients(model).items():
+        torch.testing.assert_close(grad, gradient[key], rtol=1e-3, atol=1e-4, msg=key)
+
+
+def test_every_word_counts_in_training():
+    """The true negative log-likelihood, by fairseq's own probabilities, with words that its criterion leaves out."""
+    model, sample = without_randomness(tiny_lm.make_lm("adaptive, tied")), tiny_lm.make_lm_sample()
+    sample["target"][0, :2] = torch.tensor(LEFT_OUT)
+    _, log = step(criterion(rdrop_alpha=0.0), model, sample)
+    log_probs = model.get_normalized_probs(model(**sample["net_input"]), log_probs=True)
+    target = sample["target"]
+    true = -log_probs.gather(-1, target.unsqueeze(-1)).squeeze(-1)[target.ne(PAD)].sum()
+    assert float(log["nll_loss"]) == pytest.approx(float(true), rel=1e-5)
+    assert float(fairseqs()(model, sample)[0]) < float(true) - 0.5
+
+
+def test_bad_input():
+    with pytest.raises(UserError, match="no adaptive softmax: give --adaptive-softmax-cutoff"):
+        criterion()(tiny_lm.make_lm(), tiny_lm.make_lm_sample())
+    with pytest.raises(UserError, match="at least 2"):
+        criterion(rdrop_passes=1)
+    with pytest.raises(UserError, match="use legacy_ddp"):
+        AdaptiveLossRDropCriterion.build_criterion(
+            AdaptiveLossRDropConfig(sentence_avg=False, ddp_backend="pytorch_ddp"), tiny_lm.make_lm_task()
+        )
