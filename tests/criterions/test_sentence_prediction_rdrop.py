@@ -15,6 +15,7 @@ from torch.nn.functional import kl_div, log_softmax, nll_loss
 
 from rdrop_fairseq.criterions import sentence_metrics
 from rdrop_fairseq.errors import UserError
+from rdrop_fairseq.loss import rdrop_loss
 
 REGRESSION = ["--regression-target", "--num-classes", "1"]
 NO_DROPOUT = ["--dropout", "0", "--attention-dropout", "0"]
@@ -222,3 +223,58 @@ def test_another_models_head_is_named(classes):
     run.criterion.cfg.classification_head_name = "other"
     with pytest.raises(UserError, match="RobertaModel has no classification head other"):
         run.loss(run.batch(0))
+
+
+@pytest.mark.parametrize("impl", ["fused", "eager"])
+@pytest.mark.parametrize("regression", [False, True])
+def test_gradient_in_float64_by_finite_differences(three, numbers, regression, impl):
+    """Along a random direction of the head's parameters, dropout masks held by the seed. (Below the head fairseq takes
+    the softmax of attention in fp32.)"""
+    words = REGRESSION if regression else ["--num-classes", "3"]
+    run = session(numbers if regression else three, *RDROP, "--rdrop-impl", impl, *words)
+    run.model.double()
+    batch = run.batch(*range(6))
+    run.loss(batch)[0].backward()
+    parameters = list(run.model.classification_heads.parameters())
+    torch.manual_seed(5)
+    direction = [torch.randn_like(p) for p in parameters]
+    slope = sum(float((p.grad * d).sum()) for p, d in zip(parameters, direction))
+
+    def moved(step):
+        with torch.no_grad():
+            for p, d in zip(parameters, direction):
+                p.add_(d, alpha=step)
+            loss = float(run.loss(batch)[0])
+            for p, d in zip(parameters, direction):
+                p.sub_(d, alpha=step)
+        return loss
+
+    step = 1e-6
+    assert (moved(step) - moved(-step)) / (2 * step) == pytest.approx(slope, rel=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("regression", [False, True])
+def test_half_precision_loses_only_what_the_head_lost(three, numbers, regression, dtype):
+    """The loss of a model in half precision is the float64 loss of its head's outputs, to fp32's precision."""
+    words = REGRESSION if regression else ["--num-classes", "3"]
+    run = session(numbers if regression else three, *RDROP, *words)
+    run.model.to(dtype)
+    batch = run.batch(*range(8))
+    loss, _, _ = run.loss(batch)
+    output, target = head(run, batch).detach().double(), batch["target"].view(-1)
+    if regression:
+        first, second = output.view(-1).chunk(2)
+        truth = ((first - target) ** 2 + (second - target) ** 2 + (first - second) ** 2).sum()
+    else:
+        truth = rdrop_loss(output, target, alpha=1.0, impl="eager")[0]
+    assert loss.dtype == torch.float32
+    assert float(loss) == pytest.approx(float(truth), rel=1e-5)
+    loss.backward()
+    assert all(torch.isfinite(gradient).all() for gradient in gradients(run).values())
+
+
+def test_targets_keep_their_precision_in_half(numbers):
+    """fairseq rounds float32 targets to fp16 with --fp16; those of the task are float64."""
+    run = session(numbers, *RDROP, *REGRESSION)
+    assert run.batch(0)["target"].dtype == torch.float64
