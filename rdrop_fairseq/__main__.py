@@ -33,6 +33,7 @@ COMMANDS = {
     "summarize": ("rdrop_fairseq.summarizing.summarize", "summaries of text files or stdin"),
     "predict": ("rdrop_fairseq.understanding.predict", "classes of sentences; GLUE's submission files"),
     "glue": ("rdrop_fairseq.understanding.glue", "every task of GLUE over several seeds, and the paper's table"),
+    "score-published": ("rdrop_fairseq.checks.score_published", "a released model against its published score"),
     "ablate": ("rdrop_fairseq.ablation.ablate", "a grid of options over seeds, one table, one plot per axis"),
     "benchmark": ("rdrop_fairseq.benchmark.run", "time and memory beside other implementations"),
 }

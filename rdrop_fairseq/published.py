@@ -20,6 +20,7 @@ class Convention(NamedTuple):
 
 PAPER = "Liang et al. 2021"
 SIMCUT = "Gao et al. 2022"
+SCALING = "Ott et al. 2018"
 TABLES = "benchmark tables only, no paper and no code"
 
 TOKENIZED = Convention("BLEU", "tokenized, lowercased, as multi-bleu.perl")
@@ -113,6 +114,15 @@ TABLE: dict[str, list[Published]] = {
         Published("Bi-SimCut", "30.78", COMPOUND, SIMCUT),
     ],
     "wmt14.en-fr": [*_pair("42.69", "43.95", CASED), Published("R-Drop", "41.8", SACREBLEU)],
+    # The released models that check data and scoring (fairseq's examples/scaling_nmt; the paper for what is not there).
+    "fairseq.wmt16.en-de": [
+        Published("Transformer big", "29.29", COMPOUND, SCALING),
+        Published("Transformer big", "28.6", SACREBLEU, SCALING),
+    ],
+    "fairseq.wmt14.en-fr": [
+        Published("Transformer big", "43.2", CASED, SCALING),
+        Published("Transformer big", "41.4", SACREBLEU, SCALING),
+    ],
     "cnndm": _pair("44.16/21.28/40.90", "44.51/21.58/41.24", ROUGE, "BART-large"),
     "xsum": [Published("BART-large", "45.14/22.27/37.25", ROUGE, "Lewis et al. 2020")],
     "wikitext103.transformer_lm_gpt": _pair("25.76/26.62", "23.97/24.94", PERPLEXITY),
@@ -155,6 +165,8 @@ class Decoding:
 # README has the other two; the paper's script generates CNN/DailyMail with the first.
 DECODING = {
     "wmt14.en-de": Decoding(beam=4, lenpen=0.6),
+    "fairseq.wmt16.en-de": Decoding(beam=4, lenpen=0.6),
+    "fairseq.wmt14.en-fr": Decoding(beam=4, lenpen=0.6),
     "cnndm": Decoding(beam=4, lenpen=2.0, max_len_b=140, min_len=55, no_repeat_ngram_size=3),
     "xsum": Decoding(beam=6, lenpen=1.0, max_len_b=60, min_len=10, no_repeat_ngram_size=3),
 }

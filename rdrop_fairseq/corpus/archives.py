@@ -1,7 +1,8 @@
-"""Unpacking .tgz, .tar, .gz and .zip as data comes, trusting nothing that an archive says about where to write."""
+"""Unpacking .tgz, .tar.bz2, .tar, .gz and .zip as data comes, trusting nothing that an archive says about paths."""
 
 from __future__ import annotations
 
+import bz2
 import contextlib
 import fnmatch
 import gzip
@@ -14,7 +15,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 from tqdm import tqdm
 
@@ -127,18 +128,21 @@ def _entries(archive: Path, name: str) -> Iterator[Entry]:
     with open(archive, "rb") as raw, _watched(raw, archive.stat().st_size, name) as file:
         if name.endswith((".zip", ".whl")):
             yield from _zip_entries(archive, file)
-        elif name.endswith((".tgz", ".tar.gz", ".tar")):
-            yield from _tar_entries(archive, file, plain=name.endswith(".tar"))
+        elif name.endswith((".tgz", ".tar.gz", ".tar.bz2", ".tar")):
+            yield from _tar_entries(archive, file, name)
         elif name.endswith(".gz"):
             with gzip.open(file) as content:
                 yield Entry(name[: -len(".gz")], content)  # type: ignore[arg-type]
         else:
-            raise UserError(f"{archive}: not a .tgz, .tar.gz, .tar, .gz, .zip or .whl")
+            raise UserError(f"{archive}: not a .tgz, .tar.gz, .tar.bz2, .tar, .gz, .zip or .whl")
 
 
-def _tar_entries(archive: Path, file: IO[bytes], plain: bool) -> Iterator[Entry]:
+def _tar_entries(archive: Path, file: IO[bytes], name: str) -> Iterator[Entry]:
     # GzipFile, not tarfile's own "r|gz": only the former notices a stream that ends early or has the wrong CRC.
-    stream = file if plain else gzip.GzipFile(fileobj=file)
+    plain = name.endswith(".tar")
+    stream: Any = file if plain else gzip.GzipFile(fileobj=file)
+    if name.endswith(".bz2"):
+        stream = _Bzip2(file)
     with tarfile.open(fileobj=stream, mode="r|") as tar:
         for member in tar:
             if member.isdir():
@@ -155,6 +159,18 @@ def _tar_entries(archive: Path, file: IO[bytes], plain: bool) -> Iterator[Entry]
         pass
     if plain and not _ends_with_zeros(archive):
         raise EOFError("no end-of-archive mark")
+
+
+class _Bzip2(bz2.BZ2File):
+    """bz2's reader, whose complaint about damaged data is a bare OSError, like that of a disk."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        try:
+            return super().read(-1 if size is None else size)
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            raise EOFError(str(error)) from error
 
 
 def _ends_with_zeros(archive: Path) -> bool:

@@ -25,7 +25,7 @@ from rdrop_fairseq.corpus import archives, transfer
 from rdrop_fairseq.errors import UserError
 
 BACKOFF = (1.0, 3.0, 9.0)  # seconds before the 2nd, 3rd and 4th try of one address; progress starts the count again
-ARCHIVES = (".tgz", ".tar.gz", ".tar", ".gz", ".zip")
+ARCHIVES = (".tgz", ".tar.gz", ".tar.bz2", ".tar", ".gz", ".zip")
 
 
 def fetch(urls: Sequence[str], destination: Path, sha256: str | None = None, ledger: Path | None = None) -> Path:
