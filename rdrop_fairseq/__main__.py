@@ -6,6 +6,7 @@ import importlib
 import sys
 from typing import Optional
 
+from rdrop_fairseq import stand_ins
 from rdrop_fairseq.errors import UserError
 
 # command -> (module with main(argv), what it does); modules are imported only when called, so a text filter never
@@ -69,4 +70,6 @@ def main(argv: Optional[list[str]] = None) -> int:
 
 
 if __name__ == "__main__":
+    if stand_ins.asks_for_help(sys.argv[1:]):
+        stand_ins.install()
     sys.exit(main())

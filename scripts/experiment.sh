@@ -9,7 +9,7 @@ cd "$ROOT"
 export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
 data=work/experiment pairs=2000 words=10 merges=1000
 
-if [[ ! -d $data ]]; then
+if [[ ! -d $data && -z $HELP ]]; then
     say "data: $pairs short pairs of the demo corpus"
     scripts/prepare_demo.sh
     half=$data.unfinished

@@ -8,6 +8,21 @@ VENV=${RDROP_VENV:-$ROOT/.venv}
 say() { printf '[%s] %s\n' "$(date +%H:%M:%S)" "$*" >&2; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
+# Is -h or --help among the script's own options? What follows -- belongs to another program.
+asks_for_help() {
+    local word
+    for word in "$@"; do
+        case $word in
+            -h | --help) return 0 ;;
+            --) return 1 ;;
+        esac
+    done
+    return 1
+}
+
+# print_head SCRIPT: the comment at its top.
+print_head() { sed -n '2,${/^#SBATCH/d;/^#/!q;s/^# \{0,1\}//p}' "$1"; }
+
 # need_python EXTRA[,EXTRA...]: sets PYTHON to an interpreter that has the project and these extras installed.
 # $PYTHON set by the caller is taken as it is. Otherwise the venv of the checkout is made (once: the stamp names what
 # was installed from which setup.py and constraints, so a changed list installs again).
@@ -42,5 +57,20 @@ base_python() {
     die "no Python 3.9 to 3.12 found: install one, or name it in RDROP_BASE_PYTHON"
 }
 
+# extras_of_config WORDS: the extras that `train.sh WORDS` needs, by the task of its config.
+extras_of_config() {
+    PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}" "${PYTHON:-$(base_python)}" -m rdrop_fairseq.training.extras "$@"
+}
+
 # rdrop COMMAND ...: the project's command line.
 rdrop() { PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}" "$PYTHON" -m rdrop_fairseq "$@"; }
+
+# --help: first what stands at the top of the script, then the options of the command that it calls. Nothing is installed
+# for it: the parsers need the standard library alone. A script that calls no command, or does something before, looks at
+# HELP.
+HELP=
+if asks_for_help "$@"; then
+    HELP=yes
+    print_head "$0"
+    PYTHON=${PYTHON:-$(base_python)}
+fi

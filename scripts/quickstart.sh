@@ -2,8 +2,6 @@
 # From a fresh checkout to a trained R-Drop model, its BLEU and five translations; run again, it goes on where it stopped.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-# help comes from the standard library alone: nothing is installed for it
-if [[ " $* " == *" --help "* ]]; then PYTHON=${PYTHON:-$(base_python)}; fi
 need_python fairseq
 export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
 # exec: a signal to this script reaches the program that ends the training

@@ -3,7 +3,11 @@
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 need_python summarization
-if [[ $# -lt 2 || $1 == -* ]]; then rdrop rouge --help; exit; fi
+if [[ -n $HELP ]]; then
+    rdrop rouge --help
+    exit
+fi
+[[ $# -ge 2 && $1 != -* ]] || die "give a file of summaries and one of references: score_rouge.sh SUMMARIES REFERENCES"
 hyp=$1 ref=$2
 shift 2
 rdrop rouge --hyp "$hyp" --ref "$ref" "$@"

@@ -2,9 +2,7 @@
 # Train an experiment of configs/ on the devices there are: train.sh CONFIG [DATA] [options] [-- fairseq-train options]
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-# help comes from the standard library alone: nothing is installed for it
-if [[ " $* " == *" --help "* ]]; then PYTHON=${PYTHON:-$(base_python)}; fi
-need_python fairseq
+need_python "$(extras_of_config "$@")"
 export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
 # exec: a signal to this script (Slurm's, Ctrl-C, kill) reaches the training itself
 exec "$PYTHON" -m rdrop_fairseq train --root "$ROOT" "$@"

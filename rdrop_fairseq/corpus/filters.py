@@ -26,7 +26,7 @@ def main(argv: list[str], prog: str) -> None:
     options = _parser(command, prog).parse_args(argv)
     step: LineFilter
     if command == "tokenize":
-        if options.lang not in moses.LANGUAGES:
+        if options.lang not in moses.languages():
             print(f"no non-breaking prefixes for {options.lang}: those of English, as in Moses", file=sys.stderr)
         step = tokenize(options.lang, options.aggressive, options.normalize, options.lower, not options.no_escape)
     elif command == "normalize":

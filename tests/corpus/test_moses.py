@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rdrop_fairseq.corpus.filters import tokenize
-from rdrop_fairseq.corpus.moses import LANGUAGES, Detokenizer, Normalizer, Tokenizer, prefixes, rules, tokenizer
+from rdrop_fairseq.corpus.moses import Detokenizer, Normalizer, Tokenizer, languages, prefixes, rules, tokenizer
 
 GOLDEN = Path(__file__).parent / "golden"
 GOLDEN_LANGUAGES = sorted(path.name.split(".")[1] for path in GOLDEN.glob("moses.*.json"))
@@ -127,7 +127,7 @@ def test_prefixes_keep_the_files_own_white_space() -> None:
     assert "Fil" not in always
     assert "No" in prefixes.load("en")[1]
     assert prefixes.load("xx") == prefixes.load("en")
-    assert {"de", "en", "fr", "it", "nl", "zh"} <= set(LANGUAGES)
+    assert {"de", "en", "fr", "it", "nl", "zh"} <= set(languages())
     assert not numeric
 
 

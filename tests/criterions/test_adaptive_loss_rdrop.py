@@ -11,7 +11,11 @@ from fairseq.criterions.adaptive_loss import AdaptiveLoss
 from tiny_criteria import gradients, step
 from tiny_models import PAD, without_randomness
 
-from rdrop_fairseq.criterions.adaptive_loss_rdrop import AdaptiveLossRDropConfig, AdaptiveLossRDropCriterion, head_weight
+from rdrop_fairseq.criterions.adaptive_loss_rdrop import (
+    AdaptiveLossRDropConfig,
+    AdaptiveLossRDropCriterion,
+    head_weight,
+)
 from rdrop_fairseq.errors import UserError
 
 names = pytest.mark.parametrize("name", [name for name in tiny_lm.MODELS if name.startswith("adaptive")])

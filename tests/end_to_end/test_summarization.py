@@ -128,8 +128,3 @@ def test_stories_to_rouge(mirror: Path, tmp_path: Path) -> None:
     assert set(scores["conventions"]) == {
         "rouge-score", "rouge-score+stem", "rouge-1.5.5-ptb", "rouge-1.5.5-ptb+stem"
     }  # fmt: skip
-
-
-@pytest.mark.parametrize("name", ["prepare_cnndm.sh", "prepare_summarization.sh", "summarize.sh", "score_rouge.sh"])
-def test_every_script_answers_help(name: str) -> None:
-    assert "usage:" in script(name, "--help")

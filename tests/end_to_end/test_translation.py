@@ -8,8 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 import small_corpora  # noqa: E402  (importmode=importlib puts no folder on the path)
@@ -87,11 +85,6 @@ def test_wmt14(tmp_path):
         assert scores["benchmark"] == "wmt14.en-de"
         assert scores["made"]["plain_reference"].endswith("newstest2014-deen-ref.de.sgm")
     assert scripts.compare(results)
-
-
-@pytest.mark.parametrize("script", ["prepare_iwslt14.sh", "prepare_wmt14_en_de.sh", "prepare_wmt14_en_fr.sh"])
-def test_help(tmp_path, script):
-    assert "--bpe-operations" in Scripts(tmp_path, "")(script, "--help")
 
 
 def test_a_missing_archive_is_one_sentence(tmp_path):

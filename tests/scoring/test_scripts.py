@@ -120,10 +120,3 @@ def test_compare_with_an_earlier_checkpoint(trained, scored):
     better = json.loads((scored[0] / "scores.json").read_text())["scores"][0]["score"]
     worse = json.loads((baseline / "scores.json").read_text())["scores"][0]["score"]
     assert row[4].strip() == f"{better - worse:+.2f}"
-
-
-@pytest.mark.parametrize("name", ["average.sh", "score_bleu.sh", "compare.sh"])
-def test_help(name):
-    done = script(name, "--help")
-    assert done.returncode == 0
-    assert "usage:" in done.stdout

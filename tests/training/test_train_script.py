@@ -80,11 +80,3 @@ def test_wrong_words_are_told_in_one_line(tmp_path: Path, capsys) -> None:
     assert told.startswith(f"error: there is no directory {tmp_path}/nowhere: make it with scripts/prepare_iwslt14.sh")
     assert told.count("\n") == 1
     assert not (tmp_path / "save").exists()
-
-
-def test_help_needs_no_installation(script, tmp_path: Path) -> None:
-    for name in ("train.sh", "train.slurm"):
-        done = script(ROOT / "scripts" / name, "--help", RDROP_VENV=str(tmp_path / "venv"), PYTHON="")
-        assert done.returncode == 0, done.stderr
-        assert "CONFIG [DATA] [options] [-- " in done.stdout
-    assert not (tmp_path / "venv").exists()

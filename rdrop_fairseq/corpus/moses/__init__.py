@@ -2,7 +2,7 @@
 
 from rdrop_fairseq.corpus.moses.detokenizer import Detokenizer
 from rdrop_fairseq.corpus.moses.normalizer import Normalizer, lowercase, remove_nonprinting
-from rdrop_fairseq.corpus.moses.prefixes import LANGUAGES
+from rdrop_fairseq.corpus.moses.prefixes import languages
 from rdrop_fairseq.corpus.moses.tokenizer import Tokenizer
 
-__all__ = ["LANGUAGES", "Detokenizer", "Normalizer", "Tokenizer", "lowercase", "remove_nonprinting"]
+__all__ = ["Detokenizer", "Normalizer", "Tokenizer", "languages", "lowercase", "remove_nonprinting"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import runpy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ _NUMERIC_ONLY = re.compile(r"(.*)\s+#NUMERIC_ONLY#")
 _FILE = "nonbreaking_prefix."
 
 
-def _lists() -> dict[str, str]:
+@cache
+def lists() -> dict[str, str]:
     """File name -> contents, as sacremoses has them: a folder of files up to 0.1, a table in a module since.
 
     Read without importing the package, which takes half a second and strips the white space that matters in `load`.
@@ -32,8 +34,9 @@ def _lists() -> dict[str, str]:
     raise UserError("this sacremoses has no lists of non-breaking prefixes: pip install sacremoses==0.2.0")
 
 
-_LISTS = _lists()
-LANGUAGES = tuple(sorted(name[len(_FILE) :] for name in _LISTS if name.startswith(_FILE)))
+def languages() -> tuple[str, ...]:
+    """The languages that have a list."""
+    return tuple(sorted(name[len(_FILE) :] for name in lists() if name.startswith(_FILE)))
 
 
 def load(lang: str) -> tuple[frozenset[str], frozenset[str]]:
@@ -44,7 +47,7 @@ def load(lang: str) -> tuple[frozenset[str], frozenset[str]]:
     """
     always: set[str] = set()
     numeric: set[str] = set()
-    for line in _LISTS[_FILE + (lang if lang in LANGUAGES else "en")].split("\n"):
+    for line in lists()[_FILE + (lang if lang in languages() else "en")].split("\n"):
         if not line or line == "0" or line.startswith("#"):
             continue
         match = _NUMERIC_ONLY.match(line)
