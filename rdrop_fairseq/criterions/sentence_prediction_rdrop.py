@@ -154,7 +154,8 @@ def check_head(model: Any, name: str) -> None:
             f"{type(model).__name__} has no classification head {name}: use RoBERTa or BART "
             "with --task sentence_prediction_rdrop"
         )
-    penalties = [key for key in ("mha_reg_scale_factor", "ffn_reg_scale_factor") if getattr(model.args, key, 0)]
+    options = getattr(model, "args", None)
+    penalties = [key for key in ("mha_reg_scale_factor", "ffn_reg_scale_factor") if getattr(options, key, 0)]
     if penalties:
         raise UserError(f"this criterion has no penalty for pruning: leave out {' and '.join(penalties)}")
 

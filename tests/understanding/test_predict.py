@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -77,3 +80,28 @@ def test_the_table_has_median_and_best(tmp_path: Path) -> None:
     (study.folder("rte", "rdrop", 1) / "result.json").write_text("{")
     with pytest.raises(UserError, match="not readable as JSON"):
         glue.table(study)
+
+
+def test_a_training_ends_with_the_program_that_started_it() -> None:
+    process = subprocess.Popen(["sleep", "60"])
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def wait_and_be_ended() -> None:
+        with glue.ending_with_us(process):
+            os.kill(os.getpid(), signal.SIGTERM)
+            process.wait(10)
+
+    with pytest.raises(SystemExit) as ended:
+        wait_and_be_ended()
+    assert ended.value.code == 143
+    assert process.returncode == -signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is handler
+
+
+def test_a_failed_training_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = glue.Study(Path(), tmp_path, ["rte"], [1], [])
+    monkeypatch.setattr(sys, "executable", "false")
+    with pytest.raises(UserError, match=r"_rte_roberta_large_rdrop, seed 1, ended with status 1 .*run the same"):
+        study.train()
+    with pytest.raises(UserError, match="wsc is no task of GLUE"):
+        glue.main(["wsc"], prog="glue")
