@@ -54,13 +54,13 @@ def compare(counts: Mapping[str, int], known: Mapping[str, Known]) -> dict[str, 
     return table
 
 
-def warn(name: str, comparison: Mapping[str, Mapping[str, Any]]) -> None:
+def warn(name: str, comparison: Mapping[str, Mapping[str, Any]], unit: str = "sentence pairs") -> None:
     """Says on stderr which counts are more than 1 % off the published ones."""
     for split, row in comparison.items():
         if not row["within_1_percent"]:
             about = "about " if row["rounded_to"] > 1 else ""
             print(
-                f"WARNING: {name}: {split} has {row['found']:,} sentence pairs, {about}{row['known']:,} are known: "
+                f"WARNING: {name}: {split} has {row['found']:,} {unit}, {about}{row['known']:,} are known: "
                 f"{row['difference_percent']:+.2f} % is more than 1 % off, so results will not be comparable",
                 file=sys.stderr,
             )

@@ -130,3 +130,24 @@ def test_a_member_of_glue_is_what_fairseq_builds(
     different = {key: (ours[key], plain[key]) for key in ours if ours[key] != plain[key]}
     assert different == ({"rdrop-alpha": (ours["rdrop-alpha"], "0")} if name != other else {})
     assert experiment.own["data"] == f"data/glue/{task.key}/bin"
+
+
+@pytest.mark.parametrize("name", [name for name in MEMBERS if name.startswith("wikitext103_")])
+def test_a_language_model_is_what_fairseq_builds(name: str, tmp_path: Path) -> None:
+    """On a dictionary that has words beyond the last cutoff; R-Drop and baseline differ in alpha alone."""
+    from fairseq import tasks
+
+    (tmp_path / "dict.txt").write_text("".join(f"{word} 1\n" for word in range(60_100)), encoding="utf-8")
+    experiment = read_config(find_config(name, ROOT), name)
+    _, args = options.check(experiment, ["--save-dir", str(tmp_path)], str(tmp_path))
+    built = tasks.setup_task(args)
+    with torch.device("meta"):
+        model = built.build_model(args)
+    criterion = built.build_criterion(args)
+    layer = model.decoder.layers[0]
+    width = (len(model.decoder.layers), layer.embed_dim, layer.fc1.out_features, layer.nh)
+    adaptive = "adaptive" in name
+    assert width == ((16, 1024, 4096, 8) if adaptive else (12, 768, 3072, 12))
+    assert layer.dropout_module.p == (0.3 if adaptive else 0.1)
+    assert (model.decoder.adaptive_softmax is not None) == adaptive
+    assert criterion.cfg.rdrop_alpha == (1.0 if "rdrop" in name else 0.0)

@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# Perplexity of a language model: score_perplexity.sh DATA CHECKPOINT [options], or compare BASELINE.json RDROP.json
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+need_python fairseq
+rdrop perplexity "$@"
