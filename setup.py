@@ -13,6 +13,7 @@ FAIRSEQ = [
 ]
 SUMMARIZATION = ["nltk", "rouge-score>=0.1.2", "tiktoken>=0.7"]
 PLOTS = ["matplotlib>=3.7"]
+VISION = ["timm>=1.0.9", "torchvision", "scikit-learn"]
 TEST = ["pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6", "mypy>=1.11", "types-PyYAML", "types-tqdm"]
 
 setup(
@@ -40,6 +41,7 @@ setup(
         "fairseq": FAIRSEQ,
         "summarization": SUMMARIZATION,
         "plots": PLOTS,
-        "test": TEST + SUMMARIZATION + PLOTS,
+        "vision": VISION,
+        "test": TEST + SUMMARIZATION + PLOTS + VISION,
     },
 )

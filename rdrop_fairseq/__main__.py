@@ -38,6 +38,7 @@ COMMANDS = {
     "predict": ("rdrop_fairseq.understanding.predict", "classes of sentences; GLUE's submission files"),
     "glue": ("rdrop_fairseq.understanding.glue", "every task of GLUE over several seeds, and the paper's table"),
     "score-published": ("rdrop_fairseq.checks.score_published", "a released model against its published score"),
+    "vision": ("rdrop_fairseq.vision.run", "fine-tune a Vision Transformer, plainly or with R-Drop; without fairseq"),
     "ablate": ("rdrop_fairseq.ablation.ablate", "a grid of options over seeds, one table, one plot per axis"),
     "benchmark": ("rdrop_fairseq.benchmark.run", "time and memory beside other implementations"),
 }
