@@ -127,8 +127,8 @@ def digits(options: Options) -> Splits:
     pixels = torch.tensor(loaded.images, dtype=torch.float32).unsqueeze(1) / 8 - 1  # [1797, 1, 8, 8], 0..16 to -1..1
     source = list(zip(pixels, loaded.target.tolist()))
     order, first = shuffled(len(source), seed=0).tolist(), DIGITS_TEST + DIGITS_VALID
-    test, valid, rest = order[:DIGITS_TEST], order[DIGITS_TEST:first], order[first:]
-    train, valid, test = (Images(source, chosen, None, options.seed) for chosen in (take(rest, options), valid, test))
+    parts = take(order[first:], options), order[DIGITS_TEST:first], order[:DIGITS_TEST]
+    train, valid, test = (Images(source, chosen, None, options.seed) for chosen in parts)
     return Splits(train, valid, test, channels=1)
 
 

@@ -31,14 +31,10 @@ def build(options: Options, channels: int) -> nn.Module:
     }
     if options.init == "random":
         return create(timm, options, arguments)
-    if options.init != "pretrained":
-        path = Path(options.init)
-        if not path.is_file():
-            raise UserError(f"init must be pretrained, random or a file; there is no file {path}")
-        arguments["pretrained_cfg_overlay"] = {"file": str(path), "custom_load": path.suffix == ".npz", "num_classes": -1}
-    model = create(timm, options, {**arguments, "pretrained": True})
-    head = model.get_classifier()  # type: ignore[operator]
-    for parameter in head.parameters():
+    if options.init != "pretrained" and not Path(options.init).is_file():
+        raise UserError(f"init must be pretrained, random or a file; there is no file {options.init}")
+    model = create(timm, options, arguments)
+    for parameter in model.get_submodule("head").parameters():
         nn.init.zeros_(parameter)
     return model
 
@@ -54,7 +50,9 @@ def create(timm: Any, options: Options, arguments: dict[str, Any]) -> nn.Module:
     """timm.create_model, whose many kinds of failure become one."""
     source = "timm's weights" if options.init == "pretrained" else options.init
     try:
-        model: nn.Module = timm.create_model(options.model, **arguments)
+        model: nn.Module = timm.create_model(options.model, pretrained=options.init == "pretrained", **arguments)
+        if options.init not in ("pretrained", "random"):
+            load_file(timm, model, Path(options.init))
     except (TypeError, AssertionError, ZeroDivisionError) as error:
         raise UserError(f"{options.model} cannot be built with these options ({one_line(error)})") from error
     except Exception as error:  # network, hub, archive, shape: each library raises its own
@@ -64,6 +62,19 @@ def create(timm: Any, options: Options, arguments: dict[str, Any]) -> nn.Module:
             f"{source} cannot be loaded into {options.model} ({one_line(error)}); --init takes a file that holds them"
         ) from error
     return model
+
+
+def load_file(timm: Any, model: nn.Module, path: Path) -> None:
+    """All weights but the head's. Raises whatever the file's reader raises; ValueError where weights are missing."""
+    if path.suffix == ".npz":
+        model.load_pretrained(str(path))  # type: ignore[operator]
+        return
+    state = timm.models.load_state_dict(str(path), device="cpu", weights_only=True)
+    state = timm.models.vision_transformer.checkpoint_filter_fn(state, model)
+    body = {name: value for name, value in state.items() if not name.startswith("head.")}
+    missing = [name for name in model.load_state_dict(body, strict=False).missing_keys if not name.startswith("head.")]
+    if missing:
+        raise ValueError(f"it has no {', '.join(missing[:3])}")
 
 
 def one_line(error: BaseException) -> str:

@@ -34,7 +34,7 @@ class Options:
     image_size: int = option(384, "pixels of each side")
     model: str = option("vit_base_patch16_224.orig_in21k", "a Vision Transformer by its name in timm")
     model_args: str = option("{}", "further arguments of timm.create_model, as JSON")
-    init: str = option("pretrained", "pretrained (timm's weights), random, or a file (Google's .npz, .safetensors, .pt)")
+    init: str = option("pretrained", "pretrained (timm's weights), random, or a file (.npz, .safetensors, .pt)")
     dropout: float = option(0.1, "after position embeddings, attention and each MLP layer, as in the ViT paper")
     rdrop_alpha: Optional[float] = option(None, "weight of the KL divergence; leave it out for plain training")
     rdrop_alpha_schedule: str = option(

@@ -40,7 +40,7 @@ class Record:
         odd = [name for name, value in self.key.items() if known.get(name) != value]
         if odd:
             raise UserError(
-                f"{self.directory} holds a training with another {', '.join(odd)}: remove it, or give another --save-dir"
+                f"{self.directory} holds a training with another {', '.join(odd)}: remove it, or give --save-dir"
             )
         return state
 
@@ -68,8 +68,8 @@ class Record:
         except ImportError:  # the extra `plots`
             return
         figure = Figure(figsize=(8, 3.5), layout="constrained")
-        for plot, names in zip(figure.subplots(1, 2), (("train_nll", "valid_nll"), ("train_accuracy", "valid_accuracy"))):
-            for name in names:
+        for plot, what in zip(figure.subplots(1, 2), ("nll", "accuracy")):
+            for name in (f"train_{what}", f"valid_{what}"):
                 plot.plot([row["update"] for row in self.history], [row[name] for row in self.history], label=name)
             plot.set_xlabel("updates")
             plot.legend()

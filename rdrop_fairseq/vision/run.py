@@ -1,8 +1,8 @@
-"""`python -m rdrop_fairseq vision CONFIG`: fine-tune a Vision Transformer, plainly or with R-Drop, on the devices there are.
+"""`python -m rdrop_fairseq vision CONFIG`: fine-tune a Vision Transformer with R-Drop on the devices there are.
 
-With several GPUs, or --processes N, it starts itself once per device through torchrun; under torchrun (several machines:
-torchrun --nnodes ... -m rdrop_fairseq vision CONFIG) it takes its place there. The same command resumes at the last
-validation, with the same result as without interruption, on any number of devices.
+With several GPUs, or --processes N, it starts itself once per device through torchrun. Several machines:
+torchrun --nnodes ... -m rdrop_fairseq vision CONFIG. The same command resumes at the last validation, and gives the
+result that it would have given without interruption.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from rdrop_fairseq.vision.record import BEST, Record
 from rdrop_fairseq.vision.trainer import Means, Trainer, alpha_at, lr_at
 from rdrop_fairseq.vision.workers import Workers, join
 
+Batch = tuple[Tensor, Tensor]  # pixels and labels
 LINE_SECONDS = 20.0  # between lines of progress where there is no terminal
 
 
@@ -51,8 +52,8 @@ def main(argv: list[str], prog: str) -> None:
         if workers.world > 1:
             torch.distributed.destroy_process_group()
     if workers.first:
-        accuracy = f"{100 * result['test_accuracy']:.2f} %, best in validation {100 * result['best_test_accuracy']:.2f} %"
-        print(f"{options.save_dir}: test accuracy after {options.updates} updates {accuracy}")
+        last, best = (f"{100 * result[name]:.2f} %" for name in ("test_accuracy", "best_test_accuracy"))
+        print(f"{options.save_dir}: test accuracy {last}; of the weights that were best in validation, {best}")
 
 
 def parse(argv: list[str], prog: str) -> tuple[Options, int]:
@@ -131,7 +132,8 @@ def train(options: Options, workers: Workers, device: torch.device) -> dict[str,
                 valid, _ = evaluate(trainer, splits.valid, options)
                 seconds = before + time.monotonic() - began
                 row = as_row(update, order, options, trained, valid, seconds)
-                bar.set_postfix_str(f"train nll {trained.nll:.3f}, kl {trained.kl:.3f}, valid {100 * valid.accuracy:.2f} %")
+                shown = f"train nll {trained.nll:.3f}, kl {trained.kl:.3f}, valid {100 * valid.accuracy:.2f} %"
+                bar.set_postfix_str(shown)
                 if workers.first:
                     record.save(update + 1, trainer.state(), row)
                 else:
@@ -139,7 +141,7 @@ def train(options: Options, workers: Workers, device: torch.device) -> dict[str,
     return finish(trainer, splits, options, record)
 
 
-def updates(order: data.Order, images: data.Images, options: Options, done: int) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
+def updates(order: data.Order, images: data.Images, options: Options, done: int) -> Iterator[Iterator[Batch]]:
     """For each update from `done` on, this worker's pieces of it; all of them read ahead by one set of processes."""
 
     def keys() -> Iterator[Any]:

@@ -101,7 +101,8 @@ class Trainer:
         weights = plain_weights() if alpha is None else None
         loss, nll, kl = rdrop_loss(logits, labels, alpha=alpha, weights=weights)
         right = logits.detach().argmax(-1).eq(labels.repeat(views)).sum() / views
-        self.sums += torch.stack([each.detach().double() for each in (loss, nll, kl, right, labels.new_tensor(len(labels)))])
+        found = (loss.detach(), nll, kl, right, labels.new_tensor(len(labels)))
+        self.sums += torch.stack([each.double() for each in found])
         return loss
 
     def check(self, done: int, norm: float) -> None:
