@@ -82,7 +82,8 @@ def test_two_processes_are_one_and_need_no_fairseq(tmp_path: Path) -> None:
     (tmp_path / "fairseq" / "__init__.py").write_text("raise SystemExit('fairseq was imported')", encoding="utf-8")
     words = [*SHORT, "--train-images", "107", "--dropout", "0", "--optimizer", "sgd", "--micro-batch", "30"]
     assert vision("digits_baseline", *words, "--save-dir", tmp_path / "1") == 0
-    command = [ROOT / "scripts" / "train_vit.sh", "digits_baseline", *words, "--processes", 2, "--save-dir", tmp_path / "2"]
+    command = [ROOT / "scripts" / "train_vit.sh", "digits_baseline", *words, "--processes", 2]
+    command += ["--save-dir", tmp_path / "2"]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run([str(word) for word in command], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
