@@ -38,10 +38,19 @@ class SummarizationRDropConfig(TranslationRDropConfig):
         default=json.dumps(published.decoding("cnndm").options()),
         metadata={"help": "generation options for it, as JSON"},
     )
+    eval_rouge_articles: int = field(
+        default=0,
+        metadata={"help": "only the first N articles of the first --valid-subset are summarized; 0: every one of all"},
+    )
+    eval_rouge_max_tokens: int = field(
+        default=16384,
+        metadata={"help": "with --eval-rouge-articles: source tokens of a batch (no gradient is kept: more fit)"},
+    )
     eval_rouge_bpe: Optional[str] = field(
         default=None,
         metadata={"help": "folder with encoder.json and vocab.bpe of GPT-2 (default: the data directory)"},
     )
+    valid_subset: str = II("dataset.valid_subset")
     # Known to the task so that it can look at the checkpoint that training starts from.
     restore_file: str = II("checkpoint.restore_file")
     finetune_from_model: Optional[str] = II("checkpoint.finetune_from_model")
@@ -67,12 +76,16 @@ class SummarizationRDropTask(TranslationRDropTask):
                 f"--truncate-source-length {length}: between 2 and --max-source-positions {cfg.max_source_positions}, "
                 "or 0 for the latter"
             )
+        for name, least in (("eval_rouge_articles", 0), ("eval_rouge_max_tokens", 1)):
+            if getattr(cfg, name) < least:
+                raise UserError(f"--{name.replace('_', '-')} {getattr(cfg, name)}: give {least} or more")
         return super().setup_task(cfg, **kwargs)
 
     def __init__(self, cfg: SummarizationRDropConfig, src_dict: Any, tgt_dict: Any) -> None:
         super().__init__(cfg, src_dict, tgt_dict)
         self.source_length = cfg.truncate_source_length or cfg.max_source_positions
         self.validation_rouge: Any = None
+        self.rouge_is_due = False  # the first articles are to be summarized with the next batch
 
     def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **kwargs: Any) -> None:
         """As in translation, every article truncated."""
@@ -130,11 +143,27 @@ class SummarizationRDropTask(TranslationRDropTask):
             self.validation_rouge = ValidationRouge(self, model, bpe, self.cfg.eval_rouge_args)
         return model
 
+    def begin_valid_epoch(self, epoch: int, model: Any) -> None:
+        """fairseq's call before a validation."""
+        super().begin_valid_epoch(epoch, model)
+        self.rouge_is_due = True
+
     def valid_step(self, sample: dict[str, Any], model: Any, criterion: Any) -> Any:
-        """fairseq's validation step; with --eval-rouge, also sums of ROUGE scores."""
+        """fairseq's validation step; with --eval-rouge, also sums of ROUGE scores.
+
+        The sums of --eval-rouge-articles are those of the first batch of a validation.
+        """
         loss, sample_size, logging_output = super().valid_step(sample, model, criterion)
-        if self.validation_rouge is not None:
+        if self.validation_rouge is None:
+            return loss, sample_size, logging_output
+        cfg = self.cfg
+        if not cfg.eval_rouge_articles:
             logging_output.update(self.validation_rouge(sample, model))
+        elif self.rouge_is_due:
+            self.rouge_is_due = False
+            dataset = self.dataset(cfg.valid_subset.split(",")[0])
+            sums = self.validation_rouge.first(dataset, cfg.eval_rouge_articles, cfg.eval_rouge_max_tokens, model)
+            logging_output.update(sums)
         return loss, sample_size, logging_output
 
     def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:

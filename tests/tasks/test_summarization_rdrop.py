@@ -19,7 +19,9 @@ import rdrop_fairseq  # noqa: F401  (registers the task)
 from rdrop_fairseq.corpus.gpt2_bpe import Gpt2Bpe
 from rdrop_fairseq.criterions import multi_view
 from rdrop_fairseq.errors import UserError
+from rdrop_fairseq.tasks.parts import validation_rouge
 from rdrop_fairseq.tasks.parts.truncation import TruncatedDataset, truncate
+from rdrop_fairseq.tasks.parts.validation_rouge import batches_of
 
 EOS = 2
 GENERATION = '{"beam": 2, "max_len_b": 8}'
@@ -143,6 +145,37 @@ def test_rouge_of_the_validation_set(data: Path) -> None:
         assert meters.get_smoothed_values()[name] == found[name]
 
 
+def test_rouge_of_the_first_articles_in_batches_of_their_own(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["--eval-rouge", "--eval-rouge-args", GENERATION, "--eval-rouge-max-tokens", "64"]
+    task, model = tiny_bart.task_and_model(data, *words, "--eval-rouge-articles", "3")
+    criterion = task.build_criterion(tiny_bart.config(data).criterion)
+    sample = batch(task, "valid")
+    model.eval()
+    task.begin_valid_epoch(1, model)
+    logs = [task.valid_step(sample, model, criterion)[2] for _ in range(2)]
+    assert [log.get("_rouge_count") for log in logs] == [3, None]
+    dataset = task.datasets["valid"]
+    sums = [task.validation_rouge(dataset.collater([dataset[index]]), model) for index in range(3)]
+    for name in ("_rouge1", "_rougeLsum"):
+        assert logs[0][name] == pytest.approx(sum(each[name] for each in sums))
+
+    # Each of two workers takes its share; together they have every article once.
+    counts = []
+    for rank in range(2):
+        monkeypatch.setattr(validation_rouge, "worker", lambda rank=rank: (rank, 2))
+        counts.append(task.validation_rouge.first(dataset, 99, 64, model)["_rouge_count"])
+    assert sum(counts) == len(TEXT)
+    assert min(counts) > 0
+
+    task.begin_valid_epoch(2, model)
+    assert "_rouge_count" in task.valid_step(sample, model, criterion)[2]
+
+
+def test_batches_for_rouge() -> None:
+    assert batches_of([3, 9, 4, 1, 4], 8) == [[1], [2, 4], [0, 3]]
+    assert batches_of([], 8) == []
+
+
 def test_a_perfect_summary_has_rouge_100(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task, model = tiny_bart.task_and_model(data, "--eval-rouge", "--eval-rouge-args", GENERATION)
     criterion = task.build_criterion(tiny_bart.config(data).criterion)
@@ -187,6 +220,7 @@ def test_half_precision_model_generates(data: Path) -> None:
     ("words", "message"),
     [
         (["--eval-rouge-args", "beam 4"], "--eval-rouge-args 'beam 4': .*give JSON"),
+        (["--eval-rouge-articles", "-1"], "--eval-rouge-articles -1: give 0 or more"),
         (["--eval-rouge-bpe", "nowhere"], r"--eval-rouge needs encoder\.json and vocab\.bpe in nowhere"),
     ],
 )

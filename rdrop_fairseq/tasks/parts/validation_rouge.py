@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from fairseq import utils
+from fairseq.distributed import utils as distributed_utils
 from fairseq.logging import metrics
 
 from rdrop_fairseq.corpus.gpt2_bpe import ENCODER, MERGES, Gpt2Bpe
@@ -47,9 +49,41 @@ class ValidationRouge:
                 sums[f"_{name}"] += float(value)
         return {**sums, COUNT: float(len(generated))}
 
+    def first(self, dataset: Any, articles: int, max_tokens: int, model: torch.nn.Module) -> dict[str, float]:
+        """The same sums over this worker's share of the first `articles` of a data set, in batches of its own."""
+        batches = batches_of(dataset.src_sizes[:articles], max_tokens)
+        rank, world = worker()
+        device = next(model.parameters()).device
+        sums = dict.fromkeys((*(f"_{name}" for name in TYPES), COUNT), 0.0)
+        for batch in batches[rank::world]:
+            sample = dataset.collater([dataset[index] for index in batch])
+            sample = utils.move_to_cuda(sample, device) if device.type == "cuda" else sample
+            for name, value in self(sample, model).items():
+                sums[name] += value
+        return sums
+
     def _text(self, tokens: torch.Tensor) -> str:
         dictionary = self.task.target_dictionary
         return self.bpe.decode_line(dictionary.string(utils.strip_pad(tokens, dictionary.pad()).int().cpu()))
+
+
+def worker() -> tuple[int, int]:
+    """This worker's number and how many there are."""
+    if not torch.distributed.is_initialized():
+        return 0, 1
+    return distributed_utils.get_data_parallel_rank(), distributed_utils.get_data_parallel_world_size()
+
+
+def batches_of(sizes: Sequence[int], max_tokens: int) -> list[list[int]]:
+    """Indices of `sizes`, the longest first, in batches of at most `max_tokens` with padding; an item that is longer
+    is a batch alone."""
+    batches: list[list[int]] = []
+    for index in sorted(range(len(sizes)), key=lambda index: -int(sizes[index])):
+        if batches and (len(batches[-1]) + 1) * int(sizes[batches[-1][0]]) <= max_tokens:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches
 
 
 def log_rouge(logging_outputs: list[dict[str, Any]]) -> None:
