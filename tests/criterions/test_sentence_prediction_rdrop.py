@@ -278,3 +278,11 @@ def test_targets_keep_their_precision_in_half(numbers):
     """fairseq rounds float32 targets to fp16 with --fp16; those of the task are float64."""
     run = session(numbers, *RDROP, *REGRESSION)
     assert run.batch(0)["target"].dtype == torch.float64
+
+
+@pytest.mark.parametrize("regression", [False, True])
+def test_bf16_training_follows_fp32(classes, numbers, regression):
+    data, words = (numbers, REGRESSION) if regression else (classes, [])
+    half, full = (session(data, *RDROP, *words, *more).updates(4) for more in (["--bf16"], []))
+    for ours, truth in zip(half, full):
+        assert ours["loss"] == pytest.approx(truth["loss"], rel=0.02)
