@@ -2,7 +2,7 @@
 
 The way of a batch, one direction; no stage knows the next:
 
-    tasks/        translation_rdrop, summarization_rdrop: tell the criterion the update number, then train as fairseq does
+    tasks/        translation_rdrop and its kin: tell the criterion the update number, then train as fairseq does
     criterions/   label_smoothed_cross_entropy_rdrop and its kin: which weights at this update, what is logged
     views/        a batch -> m views of it through the model, in one stacked forward where that is the same
     loss/         features or logits of m views -> loss, nll, kl; usable without fairseq
@@ -31,15 +31,9 @@ def register() -> None:
     from rdrop_fairseq import compat
 
     compat.apply()
-    importlib.import_module("rdrop_fairseq.criterions.label_smoothed_cross_entropy_rdrop")
-    importlib.import_module("rdrop_fairseq.criterions.label_smoothed_cross_entropy_cutoff")
-    importlib.import_module("rdrop_fairseq.criterions.label_smoothed_cross_entropy_simcut")
-    importlib.import_module("rdrop_fairseq.criterions.sentence_prediction_rdrop")
-    importlib.import_module("rdrop_fairseq.criterions.adaptive_loss_rdrop")
-    importlib.import_module("rdrop_fairseq.tasks.translation_rdrop")
-    importlib.import_module("rdrop_fairseq.tasks.summarization_rdrop")
-    importlib.import_module("rdrop_fairseq.tasks.sentence_prediction_rdrop")
-    importlib.import_module("rdrop_fairseq.tasks.language_modeling_rdrop")
+    for room in ("criterions", "tasks"):
+        for name in importlib.import_module(f"rdrop_fairseq.{room}").NAMES:
+            importlib.import_module(f"rdrop_fairseq.{room}.{name}")
 
 
 # `python -m rdrop_fairseq` starts text filters that need neither torch nor fairseq (seconds to import): while Python

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
+from rdrop_fairseq.criterions import NAMES
+
 # Short names of what the R-Drop paper varies; any other name is that of an option of fairseq-train.
 AXES = {
     "alpha": "--rdrop-alpha",
@@ -19,10 +21,12 @@ AXES = {
     "cutoff-rate": "--rdrop-cutoff-rate",
     "cutoff-views": "--rdrop-cutoff-views",
     "forward": "--rdrop-forward",
+    "mode": "--rdrop-mode",
 }
+_SMOOTHED = "label_smoothed_cross_entropy_"
 CRITERIA = {
     "plain": "label_smoothed_cross_entropy",
-    **{name: f"label_smoothed_cross_entropy_{name}" for name in ("rdrop", "cutoff", "simcut")},
+    **{name.removeprefix(_SMOOTHED): name for name in NAMES if name.startswith(_SMOOTHED)},
 }
 
 

@@ -9,23 +9,22 @@ import torch
 from fairseq import utils
 from fairseq.criterions import register_criterion
 from fairseq.criterions.adaptive_loss import AdaptiveLoss, AdaptiveLossConfig
-from fairseq.dataclass import ChoiceEnum
 from fairseq.logging import metrics
 from fairseq.modules.adaptive_softmax import TiedHeadModule, TiedLinear
 from torch import Tensor, nn
 
 from rdrop_fairseq.criterions.logged import log_divergence
+from rdrop_fairseq.criterions.multi_view import MultiView, Sizes
+from rdrop_fairseq.criterions.rdrop import RDrop, RDropConfig
 from rdrop_fairseq.errors import UserError
-from rdrop_fairseq.loss import IMPLEMENTATIONS, plain_weights, rdrop_weights
+from rdrop_fairseq.loss import ViewWeights
 from rdrop_fairseq.loss.adaptive import Cluster, adaptive_rdrop_loss
-from rdrop_fairseq.views import choose_forward, run_views
-from rdrop_fairseq.views.models import wrappers
-
-MODES = ("auto", "stacked", "separate")
+from rdrop_fairseq.views import ModelViews
+from rdrop_fairseq.views.models import Rows, unwrap
 
 
 @dataclass
-class AdaptiveLossRDropConfig(AdaptiveLossConfig):
+class AdaptiveLossRDropConfig(RDropConfig, AdaptiveLossConfig):
     """Options of R-Drop under an adaptive softmax."""
 
     rdrop_alpha: float = field(
@@ -35,21 +34,10 @@ class AdaptiveLossRDropConfig(AdaptiveLossConfig):
             "argparse_alias": "--reg-alpha",
         },
     )
-    rdrop_passes: int = field(default=2, metadata={"help": "number of views of each batch, m >= 2"})
-    rdrop_impl: ChoiceEnum(IMPLEMENTATIONS) = field(  # type: ignore[valid-type]
-        default="auto", metadata={"help": "eager: plain torch, the definition; fused: closed-form gradient"}
-    )
-    rdrop_mode: ChoiceEnum(MODES) = field(  # type: ignore[valid-type]
-        default="auto",
-        metadata={
-            "help": "stacked: all views in one forward; separate: one forward per view; auto: separate with "
-            "LayerDrop (a stack would lose the same layers), else stacked"
-        },
-    )
 
 
 @register_criterion("adaptive_loss_rdrop", dataclass=AdaptiveLossRDropConfig)
-class AdaptiveLossRDropCriterion(AdaptiveLoss):
+class AdaptiveLossRDropCriterion(RDrop, MultiView, AdaptiveLoss):
     """L = CE_1 + CE_2 + alpha/2 [KL(p1||p2) + KL(p2||p1)] with the divergences of loss/adaptive.py.
 
     In eval mode it is fairseq's adaptive_loss, one pass, to the bit. In training every word counts, where fairseq's
@@ -58,11 +46,8 @@ class AdaptiveLossRDropCriterion(AdaptiveLoss):
 
     def __init__(self, task: Any, cfg: AdaptiveLossRDropConfig) -> None:
         super().__init__(task, cfg.sentence_avg)
-        if cfg.rdrop_passes < 2:
-            raise UserError(f"--rdrop-passes must be at least 2, got {cfg.rdrop_passes}")
-        self.cfg = cfg
-        self.weights = rdrop_weights(cfg.rdrop_alpha, cfg.rdrop_passes) if cfg.rdrop_alpha else plain_weights()
-        self._mode: Optional[tuple[nn.Module, str]] = None
+        self.set_rdrop(task, cfg)
+        self._softmax: Any = None
 
     @classmethod
     def build_criterion(cls, cfg: AdaptiveLossRDropConfig, task: Any) -> "AdaptiveLossRDropCriterion":
@@ -75,47 +60,40 @@ class AdaptiveLossRDropCriterion(AdaptiveLoss):
         self, model: nn.Module, sample: dict[str, Any], reduce: bool = True
     ) -> tuple[Tensor, int, dict[str, Any]]:
         """(loss, sample size, logging outputs): sums in nats over the tokens of one view."""
-        mode = self._mode_for(model)
-        if not model.training:
-            return super().forward(model, sample, reduce)
-        if not reduce:
-            raise UserError("this criterion trains on the sum over a batch: call it with reduce=True")
-        target, views = sample["target"], self.weights.views
-        features = run_views(model, sample["net_input"], target.size(0), views, mode)[0]
-        inner: Any = wrappers(model)[-1]
-        parts = clusters(inner.decoder.adaptive_softmax, features, target, views)
-        impl = str(self.cfg.rdrop_impl) if target.device.type in ("cpu", "cuda") else "eager"
-        loss, nll, kl = adaptive_rdrop_loss(parts, self.weights, self.padding_idx, impl)
-        ntokens = int(target.ne(self.padding_idx).sum())
-        log = {
-            "loss": loss.detach(),
-            "nll_loss": nll.detach(),
-            "ntokens": ntokens,
-            "nsentences": target.size(0),
-            "sample_size": target.size(0) if self.sentence_avg else ntokens,
-            "rdrop_kl": kl.detach(),
-            "rdrop_ntokens": ntokens if views > 1 else 0,
-            "rdrop_alpha": self.weights.kl_total * ntokens,
-            "rdrop_trained_ntokens": ntokens,
-        }
-        return loss, log["sample_size"], log
+        self.bind(model)  # a model without an adaptive softmax is refused in validation, too
+        return super().forward(model, sample, reduce)
 
-    def _mode_for(self, model: nn.Module) -> str:
-        if self._mode is None or self._mode[0] is not model:
-            inner: Any = wrappers(model)[-1]
-            if getattr(getattr(inner, "decoder", None), "adaptive_softmax", None) is None:
-                raise UserError(
-                    f"{type(inner).__name__} has no adaptive softmax: give --adaptive-softmax-cutoff, or use "
-                    "--criterion label_smoothed_cross_entropy_rdrop"
-                )
-            self._mode = (model, choose_forward(model, str(self.cfg.rdrop_mode)))
-        return self._mode[1]
+    def check_model(self, model: nn.Module) -> None:
+        """Raises UserError for a model without an adaptive softmax."""
+        inner: Any = unwrap(model)
+        softmax = getattr(getattr(inner, "decoder", None), "adaptive_softmax", None)
+        if softmax is None:
+            raise UserError(
+                f"{type(inner).__name__} has no adaptive softmax: give --adaptive-softmax-cutoff, or use "
+                "--criterion label_smoothed_cross_entropy_rdrop"
+            )
+        self._softmax = [softmax]  # in a list: it is the model's module, not this one's
+
+    def rows(self, bound: ModelViews, sample: dict[str, Any], count: int) -> Rows:
+        """Features [m*B, T, d], which is what fairseq's decoder returns under an adaptive softmax."""
+        return Rows(bound.run(sample["net_input"], sample["target"].size(0), count)[0])
+
+    def sizes(self, sample: dict[str, Any]) -> Sizes:
+        """Target tokens without padding, as fairseq's adaptive_loss counts them."""
+        target = sample["target"]
+        ntokens = int(target.ne(self.padding_idx).sum())
+        return Sizes(ntokens, target.size(0), ntokens, target.size(0) if self.sentence_avg else ntokens)
+
+    def objective(self, rows: Rows, target: Tensor, weights: ViewWeights) -> tuple[Tensor, Tensor, Tensor]:
+        """(loss, nll, kl), sums in nats over clusters (see loss/adaptive.py)."""
+        parts = clusters(self._softmax[0], rows.tensor, target, weights.views)
+        return adaptive_rdrop_loss(parts, weights, self.padding_idx, self.impl)
 
     @classmethod
     def reduce_metrics(cls, logging_outputs: list[dict[str, Any]]) -> None:
         """Validation as fairseq logs it; in training the perplexity is of the true negative log-likelihood."""
         if not any("nll_loss" in log for log in logging_outputs):
-            super().reduce_metrics(logging_outputs)
+            AdaptiveLoss.reduce_metrics(logging_outputs)
             return
         total = {
             key: utils.item(sum(log.get(key, 0) for log in logging_outputs))

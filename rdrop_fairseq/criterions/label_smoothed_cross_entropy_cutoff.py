@@ -7,21 +7,19 @@ from typing import Any
 from fairseq.criterions import register_criterion
 from fairseq.dataclass import ChoiceEnum
 
-from rdrop_fairseq.criterions.multi_view import MultiViewCriterion, MultiViewCriterionConfig
+from rdrop_fairseq.criterions.label_smoothed import LabelSmoothedMultiView, LabelSmoothedMultiViewConfig
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.loss import ViewWeights, cutoff_weights
+from rdrop_fairseq.views import Views
 from rdrop_fairseq.views.cutoff import KINDS, Cutoff
 
 
 @dataclass
-class CutoffCriterionConfig(MultiViewCriterionConfig):
+class CutoffCriterionConfig(LabelSmoothedMultiViewConfig):
     """Options of Cutoff."""
 
     rdrop_cutoff: ChoiceEnum(KINDS) = field(  # type: ignore[valid-type]
         default="token", metadata={"help": "what of the input embeddings is zeroed: tokens, a span of them, dimensions"}
-    )
-    rdrop_cutoff_rate: float = field(
-        default=0.05, metadata={"help": "share of tokens (token, span) or of dimensions (feature) that is zeroed"}
     )
     rdrop_cutoff_number: int = field(default=1, metadata={"help": "number of cut views beside the whole one"})
     rdrop_cutoff_ce: float = field(default=1.0, metadata={"help": "weight of the cross entropy of each cut view"})
@@ -31,7 +29,7 @@ class CutoffCriterionConfig(MultiViewCriterionConfig):
 
 
 @register_criterion("label_smoothed_cross_entropy_cutoff", dataclass=CutoffCriterionConfig)
-class CutoffCriterion(MultiViewCriterion):
+class CutoffCriterion(LabelSmoothedMultiView):
     """L = CE(x) + a sum_i CE(x_cut_i) + b JS(p, p_cut_1, ..., p_cut_n)."""
 
     def __init__(self, task: Any, cfg: CutoffCriterionConfig) -> None:
@@ -39,7 +37,9 @@ class CutoffCriterion(MultiViewCriterion):
         if number < 1:
             raise UserError(f"--rdrop-cutoff-number must be at least 1, got {number}")
         cut_views = tuple(range(1, number + 1))
-        super().__init__(task, cfg, Cutoff.of_task(task, str(cfg.rdrop_cutoff), cfg.rdrop_cutoff_rate, cut_views))
+        super().__init__(task, cfg)
+        cutoff = Cutoff.of_task(task, str(cfg.rdrop_cutoff), cfg.rdrop_cutoff_rate, cut_views)
+        self.views = Views(1 + number, str(cfg.rdrop_forward), cutoff)
         self.weights = cutoff_weights((cfg.rdrop_cutoff_ce,) * number, cfg.rdrop_cutoff_js)
 
     def view_weights(self) -> ViewWeights:

@@ -1,91 +1,38 @@
-"""`--criterion label_smoothed_cross_entropy_rdrop`: R-Drop, with any task that has source and target."""
+"""`--criterion label_smoothed_cross_entropy_rdrop`: R-Drop (Liang et al. 2021)."""
 
 # No postponed annotations here: fairseq builds its options from the types of the fields, not from their names.
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any
 
 from fairseq.criterions import register_criterion
 from fairseq.dataclass import ChoiceEnum
 
-from rdrop_fairseq.criterions.multi_view import MultiViewCriterion, MultiViewCriterionConfig
-from rdrop_fairseq.criterions.schedule import Schedule
-from rdrop_fairseq.errors import UserError
-from rdrop_fairseq.loss import ViewWeights, plain_weights, rdrop_weights
+from rdrop_fairseq.criterions.label_smoothed import LabelSmoothedMultiView, LabelSmoothedMultiViewConfig
+from rdrop_fairseq.criterions.rdrop import RDrop, RDropConfig
 from rdrop_fairseq.views.cutoff import KINDS, Cutoff, parse_views
-from rdrop_fairseq.views.dropout_rates import parse_rates
 
 
 @dataclass
-class RDropCriterionConfig(MultiViewCriterionConfig):
-    """Options of R-Drop."""
+class RDropCriterionConfig(RDropConfig, LabelSmoothedMultiViewConfig):
+    """Options of R-Drop on sentences, with or without cutoff."""
 
-    rdrop_alpha: float = field(
-        default=5.0,
-        metadata={
-            "help": "weight of the divergence of views (paper: 5 for translation, 0.7 for BART); 0: plain training",
-            "argparse_alias": "--reg-alpha",
-        },
-    )
-    rdrop_passes: int = field(default=2, metadata={"help": "number of views of each batch, m >= 2"})
-    rdrop_start_updates: int = field(
-        default=0, metadata={"help": "train plainly for this many updates first; needs a task that knows the update"}
-    )
-    rdrop_warmup_updates: int = field(
-        default=0, metadata={"help": "then let alpha grow linearly over this many updates; needs such a task"}
-    )
-    rdrop_every: int = field(
-        default=1, metadata={"help": "R-Drop on every k-th update only, plain on the others; needs such a task"}
-    )
     rdrop_cutoff: ChoiceEnum(["none", *KINDS]) = field(  # type: ignore[valid-type]
         default="none", metadata={"help": "zero part of the input embeddings of some views (R-Drop + Cutoff)"}
-    )
-    rdrop_cutoff_rate: float = field(
-        default=0.05, metadata={"help": "share of tokens (token, span) or of dimensions (feature) that is zeroed"}
     )
     rdrop_cutoff_views: str = field(
         default="rest", metadata={"help": "views that are cut: all, rest (all but the first), or numbers such as 0,1"}
     )
-    rdrop_dropout_rates: str = field(
-        default="", metadata={"help": "a dropout rate for each view, such as 0.3,0.1 (default: the model's own)"}
-    )
 
 
 @register_criterion("label_smoothed_cross_entropy_rdrop", dataclass=RDropCriterionConfig)
-class RDropCriterion(MultiViewCriterion):
+class RDropCriterion(RDrop, LabelSmoothedMultiView):
     """L = CE_1 + CE_2 + alpha/2 [KL(p1||p2) + KL(p2||p1)], and its form for m views (Liang et al. 2021).
-
-    An update whose effective alpha is 0 runs one view, at the price of plain training. Inside a schedule its cross
-    entropy counts m times, one view standing in for m, so that Adam's moments, gradient clipping and the logged loss
-    see one scale before and after the switch. With alpha 0 there is no switch, and this is plain training exactly.
 
     With --rdrop-cutoff this is R-Drop + Cutoff. Which views were cut there is not published; by default the first stays
     whole, as in Cutoff and SimCut, so that inputs as they are at decoding keep being trained on.
     """
 
     def __init__(self, task: Any, cfg: RDropCriterionConfig) -> None:
-        if cfg.rdrop_passes < 2:
-            raise UserError(f"--rdrop-passes must be at least 2, got {cfg.rdrop_passes}")
+        super().__init__(task, cfg)
         cut_views = parse_views(cfg.rdrop_cutoff_views, cfg.rdrop_passes)
-        cutoff = Cutoff.of_task(task, str(cfg.rdrop_cutoff), cfg.rdrop_cutoff_rate, cut_views)
-        super().__init__(task, cfg, cutoff, parse_rates(cfg.rdrop_dropout_rates, cfg.rdrop_passes))
-        self.schedule = Schedule(cfg.rdrop_alpha, cfg.rdrop_start_updates, cfg.rdrop_warmup_updates, cfg.rdrop_every)
-        self.passes = cfg.rdrop_passes
-        if not self.schedule.constant and not getattr(task, "hands_over_num_updates", False):
-            raise UserError(
-                "--rdrop-start-updates, --rdrop-warmup-updates and --rdrop-every need a task that tells the criterion "
-                f"the update number, and {type(task).__name__} does not: use --task translation_rdrop"
-            )
-        self.num_updates: Optional[int] = None
-
-    def set_num_updates(self, num_updates: int) -> None:
-        """Called by the task before each training step with the number of finished updates."""
-        self.num_updates = num_updates
-
-    def view_weights(self) -> ViewWeights:
-        """R-Drop's weights at the effective alpha of this update."""
-        if self.schedule.constant:
-            return rdrop_weights(self.schedule.alpha, self.passes) if self.schedule.alpha else plain_weights()
-        if self.num_updates is None:
-            raise UserError("the task did not hand over the update number: call set_num_updates before each update")
-        alpha = self.schedule.alpha_at(self.num_updates)
-        return rdrop_weights(alpha, self.passes) if alpha else plain_weights(float(self.passes))
+        self.set_rdrop(task, cfg, Cutoff.of_task(task, str(cfg.rdrop_cutoff), cfg.rdrop_cutoff_rate, cut_views))

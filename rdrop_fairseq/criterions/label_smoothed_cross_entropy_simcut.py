@@ -6,30 +6,30 @@ from typing import Any
 
 from fairseq.criterions import register_criterion
 
-from rdrop_fairseq.criterions.multi_view import MultiViewCriterion, MultiViewCriterionConfig
+from rdrop_fairseq.criterions.label_smoothed import LabelSmoothedMultiView, LabelSmoothedMultiViewConfig
 from rdrop_fairseq.loss import ViewWeights, simcut_weights
+from rdrop_fairseq.views import Views
 from rdrop_fairseq.views.cutoff import Cutoff
 
 
 @dataclass
-class SimCutCriterionConfig(MultiViewCriterionConfig):
+class SimCutCriterionConfig(LabelSmoothedMultiViewConfig):
     """Options of SimCut."""
 
     rdrop_alpha: float = field(default=3.0, metadata={"help": "weight of the divergence of whole and cut view"})
-    rdrop_cutoff_rate: float = field(
-        default=0.05, metadata={"help": "probability of a token's embedding to be zeroed in the second view"}
-    )
 
 
 @register_criterion("label_smoothed_cross_entropy_simcut", dataclass=SimCutCriterionConfig)
-class SimCutCriterion(MultiViewCriterion):
+class SimCutCriterion(LabelSmoothedMultiView):
     """L = CE(f(x, y)) + alpha KL(f(x, y) || f(x_cut, y_cut)), gradient through both sides.
 
     Both passes train: their dropout differs too.
     """
 
     def __init__(self, task: Any, cfg: SimCutCriterionConfig) -> None:
-        super().__init__(task, cfg, Cutoff.of_task(task, "token", cfg.rdrop_cutoff_rate, views=(1,)))
+        super().__init__(task, cfg)
+        cutoff = Cutoff.of_task(task, "token", cfg.rdrop_cutoff_rate, views=(1,))
+        self.views = Views(2, str(cfg.rdrop_forward), cutoff)
         self.weights = simcut_weights(cfg.rdrop_alpha)
 
     def view_weights(self) -> ViewWeights:

@@ -12,6 +12,18 @@ from typing import Any
 
 from fairseq.logging import metrics
 
+from rdrop_fairseq.loss import ViewWeights
+
+
+def logged_divergence(kl: Any, weights: ViewWeights, positions: int) -> dict[str, Any]:
+    """The logging outputs of one training step; kl: sum over the `positions` of one view, in nats."""
+    return {
+        "rdrop_kl": kl,
+        "rdrop_ntokens": positions if weights.views > 1 else 0,
+        "rdrop_alpha": weights.kl_total * positions,
+        "rdrop_trained_ntokens": positions,
+    }
+
 
 def log_divergence(logging_outputs: list[dict[str, Any]]) -> None:
     """Log the divergence, 0 included, if any update of this interval had one, and the mean effective alpha."""

@@ -8,23 +8,22 @@ from typing import Any, Optional
 import numpy as np
 import torch
 from fairseq.criterions import FairseqCriterion, register_criterion
-from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.logging import metrics
 from torch import Tensor, nn
 
 from rdrop_fairseq.criterions import sentence_metrics
-from rdrop_fairseq.criterions.logged import log_divergence
+from rdrop_fairseq.criterions.logged import log_divergence, logged_divergence
+from rdrop_fairseq.criterions.multi_view import MultiView, Sizes
+from rdrop_fairseq.criterions.rdrop import RDrop, RDropConfig
 from rdrop_fairseq.errors import UserError
-from rdrop_fairseq.loss import IMPLEMENTATIONS, plain_weights, rdrop_loss, rdrop_weights
+from rdrop_fairseq.loss import ViewWeights
 from rdrop_fairseq.loss.regression import rdrop_regression_loss
-from rdrop_fairseq.views import choose_forward, run_views
-from rdrop_fairseq.views.models import wrappers
-
-MODES = ("auto", "stacked", "separate")
+from rdrop_fairseq.views import ModelViews
+from rdrop_fairseq.views.models import Rows, unwrap
 
 
 @dataclass
-class SentencePredictionRDropConfig(FairseqDataclass):
+class SentencePredictionRDropConfig(RDropConfig):
     """Options of R-Drop on a classification head."""
 
     classification_head_name: str = field(
@@ -40,19 +39,10 @@ class SentencePredictionRDropConfig(FairseqDataclass):
             "argparse_alias": "--reg-alpha",
         },
     )
-    rdrop_passes: int = field(default=2, metadata={"help": "number of views of each batch, m >= 2"})
-    rdrop_impl: ChoiceEnum(IMPLEMENTATIONS) = field(  # type: ignore[valid-type]
-        default="auto", metadata={"help": "eager: plain torch, the definition; fused: closed-form gradient"}
-    )
-    rdrop_mode: ChoiceEnum(MODES) = field(  # type: ignore[valid-type]
-        default="auto",
-        metadata={"help": "stacked: all views in one forward; separate: one forward per view; auto: separate with "
-                  "LayerDrop (a stack would lose the same layers), else stacked"},
-    )
 
 
 @register_criterion("sentence_prediction_rdrop", dataclass=SentencePredictionRDropConfig)
-class SentencePredictionRDropCriterion(FairseqCriterion):
+class SentencePredictionRDropCriterion(RDrop, MultiView, FairseqCriterion):
     """L = CE_1 + CE_2 + alpha/2 [KL(p1||p2) + KL(p2||p1)], summed over the sentences of a batch; for numbers
     |y - y1|^2 + |y - y2|^2 + alpha |y1 - y2|^2 (Liang et al. 2021, A.4). Every class counts, 1 as well: there is no
     padding among labels. In eval mode it is fairseq's sentence_prediction, to the bit.
@@ -62,63 +52,78 @@ class SentencePredictionRDropCriterion(FairseqCriterion):
 
     def __init__(self, cfg: SentencePredictionRDropConfig, task: Any) -> None:
         super().__init__(task)
-        if cfg.rdrop_passes < 2:
-            raise UserError(f"--rdrop-passes must be at least 2, got {cfg.rdrop_passes}")
+        self.set_rdrop(task, cfg)
         self.cfg, self.task = cfg, task
-        self.weights = rdrop_weights(cfg.rdrop_alpha, cfg.rdrop_passes) if cfg.rdrop_alpha else plain_weights()
         self.positive = positive_class(task)
-        self._mode: Optional[tuple[nn.Module, str]] = None
 
     def forward(
         self, model: nn.Module, sample: dict[str, Any], reduce: bool = True
     ) -> tuple[Tensor, int, dict[str, Any]]:
         """(loss, sample size, logging outputs): sums in nats, or squared distances, over the sentences of one view."""
-        target = sample["target"].view(-1)
-        views = self.weights.views if model.training else 1
-        logits = self._run(model, sample, target.numel(), views)
-        log: dict[str, Any] = dict.fromkeys(("nsentences", "sample_size"), target.numel())
+        target, sizes, weights = self.targets(sample), self.sizes(sample), self.view_weights()
+        logits = self.rows(self.bind(model), sample, weights.views if model.training else 1).tensor
+        log: dict[str, Any] = {"nsentences": sizes.positions, "sample_size": sizes.sample_size}
         objective = self._regression if self.cfg.regression_target else self._classification
-        loss = objective(logits, target, views, log, sample, model.training)
-        return loss, target.numel(), {"loss": loss.detach(), "ntokens": sample["ntokens"], **log}
+        loss = objective(logits, target, weights if model.training else None, log, sample)
+        return loss, sizes.sample_size, {"loss": loss.detach(), "ntokens": sizes.ntokens, **log}
 
-    def _run(self, model: nn.Module, sample: dict[str, Any], sentences: int, views: int) -> Tensor:
-        """The head's output for all views, stacked: [m*B, C]."""
-        if self._mode is None or self._mode[0] is not model:
-            check_head(wrappers(model)[-1], self.cfg.classification_head_name)
-            self._mode = (model, choose_forward(model, str(self.cfg.rdrop_mode)))
+    def check_model(self, model: nn.Module) -> None:
+        """Raises UserError for a model without the classification head."""
+        check_head(unwrap(model), self.cfg.classification_head_name)
+
+    def targets(self, sample: dict[str, Any]) -> Tensor:
+        """Classes or numbers: [B]."""
+        target: Tensor = sample["target"].view(-1)
+        return target
+
+    def sizes(self, sample: dict[str, Any]) -> Sizes:
+        """Everything is counted in sentences of one view."""
+        sentences = sample["target"].numel()
+        return Sizes(sample["ntokens"], sentences, sentences, sentences)
+
+    def rows(self, bound: ModelViews, sample: dict[str, Any], count: int) -> Rows:
+        """The head's output for all views: [m*B, C]."""
         head: dict[str, Any] = {"features_only": True, "classification_head_name": self.cfg.classification_head_name}
-        return run_views(model, sample["net_input"], len(sample["id"]), views, self._mode[1], **head)[0]
+        return Rows(bound.run(sample["net_input"], len(sample["id"]), count, **head)[0])
 
     def _classification(
-        self, logits: Tensor, target: Tensor, views: int, log: dict[str, Any], sample: dict[str, Any], training: bool
+        self,
+        logits: Tensor,
+        target: Tensor,
+        weights: Optional[ViewWeights],
+        log: dict[str, Any],
+        sample: dict[str, Any],
     ) -> Tensor:
-        count = target.numel()
+        views = weights.views if weights is not None else 1
         predicted = logits.detach().argmax(-1).view(views, -1)
         log["ncorrect"] = predicted.eq(target).sum() / views
-        if not training:
+        if weights is None:
             log.update(counts(predicted[0], target, logits.size(-1), self.positive))
             lprobs = torch.log_softmax(logits, dim=-1, dtype=torch.float32)
             return torch.nn.functional.nll_loss(lprobs, target, reduction="sum")
-        impl = "eager" if logits.device.type not in ("cpu", "cuda") else str(self.cfg.rdrop_impl)
-        loss, nll, kl = rdrop_loss(logits, target, weights=self.weights, impl=impl)
-        log["nll_loss"] = nll
-        log["rdrop_kl"], log["rdrop_ntokens"] = kl, count if views > 1 else 0
-        log["rdrop_alpha"], log["rdrop_trained_ntokens"] = self.weights.kl_total * count, count
+        loss, nll, kl = self.objective(Rows(logits), target, weights)
+        log.update(nll_loss=nll, **logged_divergence(kl, weights, target.numel()))
         return loss
 
     def _regression(
-        self, logits: Tensor, target: Tensor, views: int, log: dict[str, Any], sample: dict[str, Any], training: bool
+        self,
+        logits: Tensor,
+        target: Tensor,
+        weights: Optional[ViewWeights],
+        log: dict[str, Any],
+        sample: dict[str, Any],
     ) -> Tensor:
         values = logits.reshape(-1)
         values = values.to(torch.promote_types(values.dtype, torch.float32))
-        if not training:
+        if weights is None:
             log["_placed"] = placed(values, target, sample["id"], self._sentences(sample["id"]))
             return torch.nn.functional.mse_loss(values, target.to(values.dtype), reduction="sum")
-        loss, error, distance = rdrop_regression_loss(values, target, self.cfg.rdrop_alpha, views)
+        loss, error, distance = rdrop_regression_loss(values, target, weights.kl_total, weights.views)
         log["mse"] = error
-        if views > 1:
+        if weights.views > 1:
             log["rdrop_distance"] = distance
-        return loss
+            return loss
+        return loss * weights.ce[0]
 
     def _sentences(self, ids: Tensor) -> int:
         """A number of sentences that is the same for all batches and workers of a validation."""

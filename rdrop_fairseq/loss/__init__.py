@@ -22,7 +22,7 @@ from rdrop_fairseq.loss.weights import ViewWeights, cutoff_weights, plain_weight
 __all__ = [
     "IMPLEMENTATIONS",
     "ViewWeights",
-    "check_impl",
+    "choose_impl",
     "cutoff_weights",
     "linear_rdrop_loss",
     "plain_weights",
@@ -54,7 +54,7 @@ def rdrop_loss(
     not count. Give `alpha` (and `views`, m) for R-Drop, or `weights` for another objective on the same views.
     label_smoothing: 1 - eps on the reference, eps / (V - 1) on each other class (fairseq's; torch's eps is
     eps V / (V - 1)). impl: "fused" (chunked, closed-form gradient), "eager" (plain torch, about ten tensors of the
-    logits' size), "auto" (fused).
+    logits' size), "auto" (fused on CPU and CUDA, else eager).
 
     Returns (loss, nll, kl): fp32 scalars (float64 for float64 logits) in nats, summed over positions. nll: without
     smoothing, mean over views. kl: mean over the weighted pairs of views. Only loss carries a gradient.
@@ -62,7 +62,7 @@ def rdrop_loss(
     Raises UserError (a ValueError) for bad weights, shapes, an unknown impl, a target outside the vocabulary, or a
     batch in which no position counts.
     """
-    check_impl(impl)
+    impl = choose_impl(impl, logits.device)
     weights = _weights(alpha, views, weights)
     logits, target = logits.reshape(-1, logits.size(-1)), target.reshape(-1)
     index = _positions(logits, target, logits.size(-1), weights, label_smoothing, ignore_index)
@@ -92,7 +92,7 @@ def linear_rdrop_loss(
     count are never projected. Gradients of features, weight and bias are computed during forward, in fp32 (float64
     for float64 inputs), and cast to the dtype of each input in backward.
     """
-    check_impl(impl)
+    impl = choose_impl(impl, features.device)
     weights = _weights(alpha, views, weights)
     features, target = features.reshape(-1, features.size(-1)), target.reshape(-1)
     if weight.dim() != 2 or weight.size(1) != features.size(1):
@@ -114,10 +114,13 @@ def linear_rdrop_loss(
         return LinearLoss.apply(stacked, weight, bias, target, kernel, operand, wanted)
 
 
-def check_impl(impl: str) -> None:
-    """UserError unless impl is one of IMPLEMENTATIONS."""
+def choose_impl(impl: str, device: torch.device) -> str:
+    """The implementation that `impl` means on this device, never "auto". Raises UserError for an unknown one."""
     if impl not in IMPLEMENTATIONS:
         raise UserError(f"impl must be one of {', '.join(IMPLEMENTATIONS)}, got {impl!r}")
+    if impl != "auto":
+        return impl
+    return "fused" if device.type in ("cpu", "cuda") else "eager"
 
 
 def _weights(alpha: Optional[float], views: int, weights: Optional[ViewWeights]) -> ViewWeights:

@@ -10,7 +10,7 @@ from fairseq.tasks.language_modeling import LanguageModelingConfig, LanguageMode
 
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.tasks.parts.patience import KeepsPatience
-from rdrop_fairseq.tasks.translation_rdrop import HandsOverNumUpdates
+from rdrop_fairseq.tasks.parts.update_number import HandsOverNumUpdates
 
 
 @dataclass

@@ -12,7 +12,7 @@ from omegaconf import II
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.tasks.parts import labels, pretrained
 from rdrop_fairseq.tasks.parts.patience import KeepsPatience
-from rdrop_fairseq.tasks.translation_rdrop import HandsOverNumUpdates
+from rdrop_fairseq.tasks.parts.update_number import HandsOverNumUpdates
 
 
 @dataclass

@@ -9,26 +9,7 @@ from fairseq.tasks.translation import TranslationConfig, TranslationTask
 
 from rdrop_fairseq.tasks.parts import beam
 from rdrop_fairseq.tasks.parts.patience import KeepsPatience
-
-
-class HandsOverNumUpdates:
-    """Mixin for a fairseq task: a criterion that has `set_num_updates` gets the number of finished updates."""
-
-    hands_over_num_updates = True
-
-    def train_step(
-        self,
-        sample: dict[str, Any],
-        model: Any,
-        criterion: Any,
-        optimizer: Any,
-        update_num: int,
-        ignore_grad: bool = False,
-    ) -> Any:
-        """fairseq's train_step, after the criterion has heard of `update_num`."""
-        if hasattr(criterion, "set_num_updates"):
-            criterion.set_num_updates(update_num)
-        return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)  # type: ignore[misc]
+from rdrop_fairseq.tasks.parts.update_number import HandsOverNumUpdates
 
 
 @dataclass

@@ -22,7 +22,6 @@ from fairseq.distributed import utils as distributed
 from torch import Generator, Tensor, nn
 
 from rdrop_fairseq.errors import UserError
-from rdrop_fairseq.views.models import wrappers
 
 KINDS = ("token", "span", "feature")
 SIDES = ("encoder", "decoder")
@@ -120,7 +119,7 @@ def draw(kind: str, rate: float, cuttable: Tensor, width: int, generator: Option
 
 @contextmanager
 def cutting(model: nn.Module, cutoff: Optional[Cutoff], views: Sequence[int]) -> Iterator[None]:
-    """While this is open, a forward of `model` cuts its inputs; `views` says which view each block of rows is.
+    """While this is open, a forward of the unwrapped `model` cuts its inputs; `views`: the view of each block of rows.
 
     Afterwards, exception or not, the model is as it was. UserError for a model that does not embed its inputs where
     fairseq's encoders and decoders do.
@@ -128,13 +127,12 @@ def cutting(model: nn.Module, cutoff: Optional[Cutoff], views: Sequence[int]) ->
     if cutoff is None or not set(views) & set(cutoff.views):
         yield
         return
-    inner = wrappers(model)[-1]
     hooks = _Hooks(cutoff, views)
     handles = []
     try:
         embeddings = {}
         for side in SIDES:
-            module, embedding = _embedding(inner, side)
+            module, embedding = _embedding(model, side)
             embeddings[id(embedding)] = embedding  # encoder and decoder may share one: it is cut once per call
             handles.append(module.register_forward_pre_hook(partial(hooks.enter, side)))
             handles.append(module.register_forward_hook(hooks.leave))

@@ -10,7 +10,6 @@ from fairseq.modules import FairseqDropout
 from torch import nn
 
 from rdrop_fairseq.errors import UserError
-from rdrop_fairseq.views.models import wrappers
 
 
 def parse_rates(text: str, views: int) -> tuple[float, ...]:
@@ -34,7 +33,7 @@ def main_dropouts(model: nn.Module) -> list[FairseqDropout]:
     """
     return [
         parent.dropout_module
-        for parent in wrappers(model)[-1].modules()
+        for parent in model.modules()
         if isinstance(getattr(parent, "dropout_module", None), FairseqDropout)
         and "attention" not in type(parent).__name__.lower()
     ]
@@ -42,14 +41,14 @@ def main_dropouts(model: nn.Module) -> list[FairseqDropout]:
 
 @contextmanager
 def dropout_rate(model: nn.Module, rate: float) -> Iterator[None]:
-    """While this is open, the model drops out at `rate`; afterwards, exception or not, at its own rates.
+    """While this is open, the unwrapped model drops out at `rate`; afterwards, exception or not, at its own rates.
 
     UserError for a model without such dropout.
     """
     modules = main_dropouts(model)
     if not modules:
         raise UserError(
-            f"{type(wrappers(model)[-1]).__name__} has no dropout that --dropout sets: leave --rdrop-dropout-rates away"
+            f"{type(model).__name__} has no dropout that --dropout sets: leave out --rdrop-dropout-rates"
         )
     own = [module.p for module in modules]
     try:

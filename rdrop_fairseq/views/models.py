@@ -1,16 +1,22 @@
-"""Is the model's output a plain linear projection that the loss may do itself, and if not, why not?"""
+"""What a model is and can: unwrapped, its views stacked or not, its output projected by the loss or by itself."""
 
 from __future__ import annotations
 
 import inspect
+import logging
+from dataclasses import dataclass
 from typing import Any, Optional
 
 from fairseq.models import BaseFairseqModel, FairseqDecoder
+from fairseq.models.lstm import LSTMEncoder
 from fairseq.models.transformer import TransformerDecoderBase, TransformerModelBase
-from torch import nn
+from fairseq.modules import LayerDropModuleList
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from rdrop_fairseq.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 # The methods that say: the distribution is softmax(output_projection(features)), nothing else.
 PLAIN_OUTPUT_LAYERS = {TransformerDecoderBase.output_layer}
@@ -21,6 +27,11 @@ PLAIN_PROBABILITIES = {
 }
 
 
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model itself, without what wraps it (data parallelism, precision)."""
+    return wrappers(model)[-1]
+
+
 def wrappers(model: nn.Module) -> list[nn.Module]:
     """The model and what it wraps, outermost first; the last one is the model itself."""
     chain = [model]
@@ -29,9 +40,20 @@ def wrappers(model: nn.Module) -> list[nn.Module]:
     return chain
 
 
+def finds_unused_parameters(model: nn.Module) -> bool:
+    """True under --ddp-backend pytorch_ddp --find-unused-parameters, which wants one forward for one backward."""
+    return any(isinstance(w, DistributedDataParallel) and w.find_unused_parameters for w in wrappers(model))
+
+
+def needs_separate(model: nn.Module) -> bool:
+    """True if views cannot be stacked: LayerDrop draws once per forward, for the whole stack, and the encoder of an
+    LSTM wants its sentences from long to short, which a stack of batches is not."""
+    return any(isinstance(m, LSTMEncoder) or (isinstance(m, LayerDropModuleList) and m.p > 0) for m in model.modules())
+
+
 def check_softmax(model: nn.Module) -> None:
     """UserError for an adaptive softmax: it never has the whole distribution that the views are compared by."""
-    decoder = getattr(wrappers(model)[-1], "decoder", None)
+    decoder = getattr(unwrap(model), "decoder", None)
     if getattr(decoder, "adaptive_softmax", None) is not None:
         raise UserError(
             "this criterion compares whole output distributions and an adaptive softmax has none: "
@@ -41,7 +63,7 @@ def check_softmax(model: nn.Module) -> None:
 
 def has_plain_probabilities(model: nn.Module) -> bool:
     """True if the model's probabilities are the softmax of its output, by fairseq's own methods."""
-    inner: Any = wrappers(model)[-1]
+    inner: Any = unwrap(model)
     methods = [type(inner).get_normalized_probs]
     if hasattr(inner, "decoder"):
         methods.append(type(inner.decoder).get_normalized_probs)
@@ -64,8 +86,7 @@ def find_projection(model: nn.Module) -> tuple[Optional[nn.Linear], str]:
         return None, "the model makes its probabilities in a way of its own"
     if "features_only" not in inspect.signature(inner.forward).parameters:
         return None, "the model's forward has no features_only"
-    finds_unused = any(isinstance(w, DistributedDataParallel) and w.find_unused_parameters for w in chain)
-    if finds_unused and not _is_tied(inner, projection):
+    if finds_unused_parameters(model) and not _is_tied(inner, projection):
         # That wrapper would take a weight that model.forward does not touch for unused, and reduce it too early.
         return None, "--find-unused-parameters looks for the projection's weight inside the model's forward"
     return projection, ""
@@ -73,3 +94,41 @@ def find_projection(model: nn.Module) -> tuple[Optional[nn.Linear], str]:
 
 def _is_tied(model: nn.Module, projection: nn.Linear) -> bool:
     return any(m is not projection and getattr(m, "weight", None) is projection.weight for m in model.modules())
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a model gives for every position of every view.
+
+    tensor: [m*B, T, d] features that the loss projects by `projection`, or [m*B, ..., V] logits where that is None.
+    """
+
+    tensor: Tensor
+    projection: Optional[nn.Linear] = None
+
+
+class DecoderOutput:
+    """How the rows of one decoder's output are had; found out once per model.
+
+    Raises UserError for an adaptive softmax. Says in the log where the loss has to work on logits.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        check_softmax(model)
+        self.model: Any = unwrap(model)
+        self.projection, reason = find_projection(model)
+        if self.projection is None:
+            logger.info("the loss works on logits, which takes more memory: %s", reason)
+        self.plain = has_plain_probabilities(model)
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """What the model's forward is called with."""
+        return {"features_only": True} if self.projection is not None else {}
+
+    def rows(self, net_output: Any) -> Rows:
+        """Features or logits of the model's output."""
+        if self.projection is not None or self.plain:
+            return Rows(net_output[0], self.projection)
+        # log-probabilities are valid logits: softmax(log p) = p
+        return Rows(self.model.get_normalized_probs(net_output, log_probs=True))

@@ -1,7 +1,8 @@
-"""Several decoder views on one encoder run (`--rdrop-forward shared-encoder`).
+"""Several decoder views on one encoder run (`--rdrop-mode shared-encoder`).
 
 The model is called as ever, through whatever wraps it, with source sentences once and decoder inputs m times; a hook on
-the encoder repeats its output. Gradients of all views add up at the repetition.
+the encoder repeats its output. Functions here take the model without its wrappers.
+Gradients of all views add up at the repetition.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from fairseq.modules import LayerDropModuleList
 from torch import nn
 
 from rdrop_fairseq.errors import UserError
-from rdrop_fairseq.views.models import wrappers
 from rdrop_fairseq.views.stack import stack_views
 
 ENCODER_INPUTS = {"src_tokens", "src_lengths"}
@@ -26,18 +26,17 @@ DECODER_INPUTS = {"prev_output_tokens"}
 
 def check_shared_encoder(model: nn.Module) -> None:
     """UserError for a model that has no encoder to share, or whose decoder views would lose the same layers."""
-    inner = wrappers(model)[-1]
-    encoder, decoder = getattr(inner, "encoder", None), getattr(inner, "decoder", None)
+    encoder, decoder = getattr(model, "encoder", None), getattr(model, "decoder", None)
     if not isinstance(encoder, nn.Module) or not callable(getattr(encoder, "reorder_encoder_out", None)):
         raise UserError(
-            f"{type(inner).__name__} has no encoder whose output can be repeated: use --rdrop-forward stacked"
+            f"{type(model).__name__} has no encoder whose output can be repeated: use --rdrop-mode stacked"
         )
     if getattr(type(encoder), "reorder_encoder_out", None) is FairseqEncoder.reorder_encoder_out:
-        raise UserError(f"{type(encoder).__name__} cannot repeat its output: use --rdrop-forward stacked")
+        raise UserError(f"{type(encoder).__name__} cannot repeat its output: use --rdrop-mode stacked")
     if any(isinstance(m, LayerDropModuleList) and m.p > 0 for m in decoder.modules()):  # type: ignore[union-attr]
         raise UserError(
             "with a shared encoder all views of the decoder run in one forward and would lose the same layers: "
-            "use --decoder-layerdrop 0 or --rdrop-forward separate"
+            "use --decoder-layerdrop 0 or --rdrop-mode separate"
         )
 
 
@@ -46,11 +45,11 @@ def shared_input(model: nn.Module, net_input: dict[str, Any], sentences: int, vi
     unknown = set(net_input) - ENCODER_INPUTS - DECODER_INPUTS
     if unknown:
         raise UserError(
-            f"a shared encoder cannot tell whose input {', '.join(sorted(unknown))} is: use --rdrop-forward stacked"
+            f"a shared encoder cannot tell whose input {', '.join(sorted(unknown))} is: use --rdrop-mode stacked"
         )
     decoder_input = {key: value for key, value in net_input.items() if key in DECODER_INPUTS}
     shared = {**net_input, **stack_views(decoder_input, sentences, views)}
-    if "return_all_hiddens" in inspect.signature(wrappers(model)[-1].forward).parameters:
+    if "return_all_hiddens" in inspect.signature(model.forward).parameters:
         shared["return_all_hiddens"] = False  # on by default, and every layer's states would be repeated for nobody
     return shared
 
@@ -58,7 +57,7 @@ def shared_input(model: nn.Module, net_input: dict[str, Any], sentences: int, vi
 @contextmanager
 def repeated_encoder_output(model: nn.Module, sentences: int, views: int) -> Iterator[None]:
     """While this is open, the encoder's output for `sentences` sentences comes out `views` times, view by view."""
-    encoder: Any = wrappers(model)[-1].encoder
+    encoder: Any = model.encoder
 
     def repeat(_: nn.Module, inputs: Any, output: Any) -> Any:
         device = next(encoder.parameters()).device

@@ -48,7 +48,7 @@ def test_dropout_differs_between_the_passes():
 def test_defaults_are_the_papers():
     _, log = step(make_criterion("simcut"), make_model(), make_sample())
     assert log["rdrop_alpha"] == 3.0 * log["ntokens"]
-    assert make_criterion("simcut").cutoff.rate == 0.05
+    assert make_criterion("simcut").views.cutoff.rate == 0.05
 
 
 @pytest.mark.parametrize("options", [{"rdrop_alpha": -1.0}, {"rdrop_cutoff_rate": 7.0}])

@@ -17,11 +17,11 @@ from rouge_score.rouge_scorer import RougeScorer
 
 import rdrop_fairseq  # noqa: F401  (registers the task)
 from rdrop_fairseq.corpus.gpt2_bpe import Gpt2Bpe
-from rdrop_fairseq.criterions import multi_view
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.tasks.parts import validation_rouge
 from rdrop_fairseq.tasks.parts.truncation import TruncatedDataset, truncate
 from rdrop_fairseq.tasks.parts.validation_rouge import batches_of
+from rdrop_fairseq.views import models
 
 EOS = 2
 GENERATION = '{"beam": 2, "max_len_b": 8}'
@@ -238,7 +238,7 @@ def rdrop_step(data: Path, *words: str, logits: bool = False) -> tuple[float, fl
     torch.manual_seed(4)
     with pytest.MonkeyPatch.context() as patch:
         if logits:
-            patch.setattr(multi_view, "find_projection", lambda model: (None, "the test wants logits"))
+            patch.setattr(models, "find_projection", lambda model: (None, "the test wants logits"))
         project, projected = model.decoder.output_layer, []
         patch.setattr(model.decoder, "output_layer", lambda x, **_: projected.append(True) or project(x))
         loss, _, log = criterion(model, batch(task))

@@ -90,7 +90,7 @@ def test_validation_is_untouched():
 
 def test_a_model_without_such_dropout():
     model = make_model("lstm")
-    with pytest.raises(UserError, match="leave --rdrop-dropout-rates away"), dropout_rate(model, 0.1):
+    with pytest.raises(UserError, match="leave out --rdrop-dropout-rates"), dropout_rate(model, 0.1):
         pytest.fail("opened")
 
 

@@ -7,7 +7,7 @@ import torch
 from tiny_criteria import make_criterion, step
 from tiny_models import make_model, make_sample, without_randomness
 
-from rdrop_fairseq.views import choose_forward, run_views
+from rdrop_fairseq.views import Views
 
 LAYERDROP = ({"encoder_layerdrop": 0.5}, {"decoder_layerdrop": 0.5})
 
@@ -24,9 +24,9 @@ LAYERDROP = ({"encoder_layerdrop": 0.5}, {"decoder_layerdrop": 0.5})
 )
 def test_the_way_is_chosen_by_the_model(arch, options, rates, expected):
     model = make_model(arch, **options)
-    assert choose_forward(model, "auto", rates) == expected
-    assert choose_forward(model, "stacked") == "stacked"
-    assert choose_forward(model, "separate") == "separate"
+    assert Views(2, rates=rates).of(model).mode == expected
+    assert Views(2, "stacked").of(model).mode == "stacked"
+    assert Views(2, "separate").of(model).mode == "separate"
 
 
 @pytest.mark.parametrize("options", LAYERDROP)
@@ -41,7 +41,7 @@ def test_with_layerdrop_the_views_lose_different_layers(options):
         differ[forward] = 0
         for seed in range(20):
             torch.manual_seed(seed)
-            first, second = run_views(model, make_sample()["net_input"], 3, 2, forward)[0].chunk(2)
+            first, second = Views(2, forward).of(model).run(make_sample()["net_input"], 3)[0].chunk(2)
             differ[forward] += not torch.allclose(first, second, atol=1e-5)
     assert differ["stacked"] == 0
     assert 5 <= differ["separate"] <= 20  # two of two layers drop alike in 1 of 4 cases

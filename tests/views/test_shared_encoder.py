@@ -10,7 +10,7 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from rdrop_fairseq.errors import UserError
-from rdrop_fairseq.views import choose_forward, run_views
+from rdrop_fairseq.views import Views
 
 MODELS = {
     "transformer": ("transformer", {}),
@@ -58,7 +58,7 @@ def test_the_decoders_dropout_differs():
 def test_no_hook_is_left_whatever_happens():
     model = make_model()
     net_input = make_sample()["net_input"]
-    run_views(model, net_input, 3, 2, "shared-encoder")
+    Views(2, "shared-encoder").of(model).run(net_input, 3)
     assert not model.encoder._forward_hooks
 
     def fail(*_):
@@ -66,7 +66,7 @@ def test_no_hook_is_left_whatever_happens():
 
     model.decoder.register_forward_hook(fail)
     with pytest.raises(RuntimeError, match="out of memory"):
-        run_views(model, net_input, 3, 2, "shared-encoder")
+        Views(2, "shared-encoder").of(model).run(net_input, 3)
     assert not model.encoder._forward_hooks
 
 
@@ -90,17 +90,17 @@ def test_through_a_data_parallel_wrapper(tmp_path):
 def test_an_input_that_might_be_of_either_side():
     net_input = {**make_sample()["net_input"], "domain": torch.tensor([0, 1, 1])}
     with pytest.raises(UserError, match="cannot tell whose input domain is"):
-        run_views(make_model(), net_input, 3, 2, "shared-encoder")
+        Views(2, "shared-encoder").of(make_model()).run(net_input, 3)
 
 
 def test_a_decoder_with_layerdrop():
     with pytest.raises(UserError, match="lose the same layers"):
-        choose_forward(make_model(decoder_layerdrop=0.5), "shared-encoder")
-    assert choose_forward(make_model(encoder_layerdrop=0.5), "shared-encoder") == "shared-encoder"
+        Views(2, "shared-encoder").of(make_model(decoder_layerdrop=0.5))
+    assert Views(2, "shared-encoder").of(make_model(encoder_layerdrop=0.5)).mode == "shared-encoder"
 
 
 def test_a_model_without_an_encoder():
     model = make_model()
     del model.encoder
     with pytest.raises(UserError, match="no encoder whose output can be repeated"):
-        choose_forward(model, "shared-encoder")
+        Views(2, "shared-encoder").of(model)
