@@ -27,6 +27,7 @@ COMMANDS = {
     "prepare wikitext103": ("rdrop_fairseq.corpus.wikitext", "WikiText-103 for language modelling"),
     "prepare glue": ("rdrop_fairseq.corpus.glue", "tasks of GLUE for RoBERTa"),
     "quickstart": ("rdrop_fairseq.training.quickstart", "demo data, R-Drop training, BLEU, five translations"),
+    "doctor": ("rdrop_fairseq.checks.doctor", "is everything there for a real run of a benchmark?"),
     "train": ("rdrop_fairseq.training.launch", "fairseq-train from a YAML of configs/"),
     "average": ("rdrop_fairseq.scoring.average", "average checkpoints"),
     "score": ("rdrop_fairseq.scoring.score", "BLEU and chrF by every convention"),

@@ -106,7 +106,7 @@ def _open(url: str, earlier: Source | None, start: int) -> tuple[IO[bytes], Sour
     if start and earlier is not None and earlier.validator:
         headers.update({"Range": f"bytes={start}-", "If-Range": earlier.validator})
     try:
-        answer = _opener(url).open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+        answer = opener(url).open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 416:  # the file is shorter than the part: another file
@@ -147,7 +147,7 @@ def _open_local(url: str, earlier: Source | None, start: int) -> tuple[IO[bytes]
     return stream, source, start
 
 
-def _opener(url: str) -> urllib.request.OpenerDirector:
+def opener(url: str) -> urllib.request.OpenerDirector:
     """A proxy set for the outside is not asked for a server on this machine."""
     if urlsplit(url).hostname in LOOPBACK:
         return urllib.request.build_opener(urllib.request.ProxyHandler({}))

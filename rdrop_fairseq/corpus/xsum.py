@@ -22,7 +22,7 @@ ADDRESSES = (
     "http://bollin.inf.ed.ac.uk/public/direct/XSUM-EMNLP18-Summary-Data-Original.tar.gz",
     "https://huggingface.co/datasets/EdinburghNLP/xsum/resolve/main/data/XSUM-EMNLP18-Summary-Data-Original.tar.gz",
 )
-_REPOSITORY = "https://raw.githubusercontent.com/EdinburghNLP/XSum/master/XSum-Dataset"
+REPOSITORY = "https://raw.githubusercontent.com/EdinburghNLP/XSum/master/XSum-Dataset"
 FOLDER = "bbc-summary-data"
 SPLIT_FILE = "XSum-TRAINING-DEV-TEST-SPLIT-90-5-5.json"
 SPLIT_KEYS = {"train": "train", "val": "validation", "test": "test"}
@@ -50,7 +50,7 @@ def fetch(pipeline: Pipeline) -> Path:
     """Steps: the authors' archive and list of splits; returns the folder that holds both, unpacked."""
     downloads = pipeline.directory / "download"
     archive = pipeline.download(ADDRESSES, downloads / ADDRESSES[0].rsplit("/", 1)[-1])
-    split = pipeline.download([f"{_REPOSITORY}/{SPLIT_FILE}"], downloads / SPLIT_FILE)
+    split = pipeline.download([f"{REPOSITORY}/{SPLIT_FILE}"], downloads / SPLIT_FILE)
     folder = pipeline.directory / "original"
 
     def unpack(parts: list[Path]) -> None:
