@@ -12,6 +12,7 @@ from rdrop_fairseq.benchmark.timing import Cell, table, write_csv
 # Benchmarks with options of their own: word -> module with main(argv, prog).
 OTHERS = {
     "text": "rdrop_fairseq.benchmark.text",
+    "lm": "rdrop_fairseq.benchmark.language_models",
     "memory": "rdrop_fairseq.benchmark.memory",
     "objectives": "rdrop_fairseq.benchmark.objectives",
     "variants": "rdrop_fairseq.benchmark.variants",
