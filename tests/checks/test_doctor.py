@@ -165,3 +165,9 @@ def test_a_preparation_begins_with_a_file_of_the_table(
 def test_unknown_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "iwslt41"]) == 1
     assert "no benchmark iwslt41: choose of iwslt14, wmt14_en_de" in capsys.readouterr().err
+
+
+def test_a_preparations_help_says_the_disk_that_the_doctor_asks_for() -> None:
+    for name, benchmark in benchmarks.BENCHMARKS.items():
+        head = (ROOT / benchmark.prepare.split()[0]).read_text(encoding="utf-8").partition("source ")[0]
+        assert f" {benchmark.gigabytes} GB" in head, name
