@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.views.cutoff import Cutoff, cutting
+from rdrop_fairseq.views.data_parallel import check_data_parallel
 from rdrop_fairseq.views.dropout_rates import dropout_rate
-from rdrop_fairseq.views.models import finds_unused_parameters, needs_separate, unwrap
+from rdrop_fairseq.views.models import needs_separate, unwrap
 from rdrop_fairseq.views.shared_encoder import check_shared_encoder, repeated_encoder_output, shared_input
 from rdrop_fairseq.views.stack import stack_views
 
@@ -46,11 +47,7 @@ class Views:
         mode = self.mode
         if mode == "auto":
             mode = "separate" if self.rates or needs_separate(model) else "stacked"
-        if mode == "separate" and finds_unused_parameters(model):
-            raise UserError(
-                "one forward per view does not work with --ddp-backend pytorch_ddp --find-unused-parameters: "
-                "use --ddp-backend legacy_ddp"
-            )
+        check_data_parallel(model, mode)
         inner = unwrap(model)
         if mode == "shared-encoder":
             check_shared_encoder(inner)

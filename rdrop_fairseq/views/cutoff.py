@@ -19,6 +19,7 @@ from typing import Any, Optional
 
 import torch
 from fairseq.distributed import utils as distributed
+from fairseq.models import FairseqLanguageModel
 from torch import Generator, Tensor, nn
 
 from rdrop_fairseq.errors import UserError
@@ -127,11 +128,12 @@ def cutting(model: nn.Module, cutoff: Optional[Cutoff], views: Sequence[int]) ->
     if cutoff is None or not set(views) & set(cutoff.views):
         yield
         return
+    sides = SIDES[1:] if isinstance(model, FairseqLanguageModel) else SIDES  # those have a decoder alone
     hooks = _Hooks(cutoff, views)
     handles = []
     try:
         embeddings = {}
-        for side in SIDES:
+        for side in sides:
             module, embedding = _embedding(model, side)
             embeddings[id(embedding)] = embedding  # encoder and decoder may share one: it is cut once per call
             handles.append(module.register_forward_pre_hook(partial(hooks.enter, side)))
@@ -141,7 +143,7 @@ def cutting(model: nn.Module, cutoff: Optional[Cutoff], views: Sequence[int]) ->
     finally:
         for handle in handles:
             handle.remove()
-    unseen = sorted(set(SIDES) - hooks.seen)
+    unseen = sorted(set(sides) - hooks.seen)
     if unseen:
         raise UserError(f"the {' and the '.join(unseen)} did not call embed_tokens, where cutoff would reach its input")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any, Callable
 
 from fairseq.modules import FairseqDropout
 from torch import nn
@@ -50,6 +52,19 @@ def dropout_rate(model: nn.Module, rate: float) -> Iterator[None]:
         raise UserError(
             f"{type(model).__name__} has no dropout that --dropout sets: leave out --rdrop-dropout-rates"
         )
+    checkpointed = [(m, m.forward) for m in model.modules() if hasattr(m, "precheckpoint_forward")]
+    try:
+        for module, forward in checkpointed:
+            module.forward = _recomputed_at(modules, rate, forward)
+        with _set(modules, rate):
+            yield
+    finally:
+        for module, forward in checkpointed:
+            module.forward = forward
+
+
+@contextmanager
+def _set(modules: list[FairseqDropout], rate: float) -> Iterator[None]:
     own = [module.p for module in modules]
     try:
         for module in modules:
@@ -58,3 +73,17 @@ def dropout_rate(model: nn.Module, rate: float) -> Iterator[None]:
     finally:
         for module, p in zip(modules, own):
             module.p = p
+
+
+def _recomputed_at(modules: list[FairseqDropout], rate: float, forward: Any) -> partial[Any]:
+    """fairseq's checkpointed forward of a layer, `partial(_checkpointed_forward, original, offload)`, that also
+    recomputes at this rate: in backward, when the rate of the view has long been put back."""
+    original, *rest = forward.args
+    return partial(forward.func, partial(_at_rate, modules, rate, original), *rest)
+
+
+def _at_rate(
+    modules: list[FairseqDropout], rate: float, original: Callable[..., Any], *args: Any, **kwargs: Any
+) -> Any:
+    with _set(modules, rate):
+        return original(*args, **kwargs)

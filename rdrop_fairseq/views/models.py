@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from fairseq.models import BaseFairseqModel, FairseqDecoder
+from fairseq.models import BaseFairseqModel, FairseqDecoder, FairseqLanguageModel
 from fairseq.models.lstm import LSTMEncoder
 from fairseq.models.transformer import TransformerDecoderBase, TransformerModelBase
 from fairseq.modules import LayerDropModuleList
@@ -57,7 +57,7 @@ def check_softmax(model: nn.Module) -> None:
     if getattr(decoder, "adaptive_softmax", None) is not None:
         raise UserError(
             "this criterion compares whole output distributions and an adaptive softmax has none: "
-            "remove --adaptive-softmax-cutoff (and --criterion adaptive_loss)"
+            "use --criterion adaptive_loss_rdrop, or leave out --adaptive-softmax-cutoff"
         )
 
 
@@ -84,12 +84,19 @@ def find_projection(model: nn.Module) -> tuple[Optional[nn.Linear], str]:
         return None, "the output projection has hooks that only a call of it would run"
     if not has_plain_probabilities(model):
         return None, "the model makes its probabilities in a way of its own"
-    if "features_only" not in inspect.signature(inner.forward).parameters:
+    if not _takes_features_only(inner):
         return None, "the model's forward has no features_only"
     if finds_unused_parameters(model) and not _is_tied(inner, projection):
         # That wrapper would take a weight that model.forward does not touch for unused, and reduce it too early.
         return None, "--find-unused-parameters looks for the projection's weight inside the model's forward"
     return projection, ""
+
+
+def _takes_features_only(model: Any) -> bool:
+    """True if the model's forward has features_only; a language model's takes what its decoder takes."""
+    handed_on = isinstance(model, FairseqLanguageModel) and type(model).forward is FairseqLanguageModel.forward
+    forward = model.decoder.forward if handed_on else model.forward
+    return "features_only" in inspect.signature(forward).parameters
 
 
 def _is_tied(model: nn.Module, projection: nn.Linear) -> bool:

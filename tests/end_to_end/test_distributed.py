@@ -88,7 +88,16 @@ def test_finding_unused_parameters_takes_the_logits_path_where_it_must(ddp, tied
     assert linear or "--find-unused-parameters" in reason
 
 
-def test_separate_forwards_do_not_go_with_finding_unused_parameters(ddp):
-    model = ddp(make_model(), find_unused_parameters=True)
-    with pytest.raises(UserError, match="use --ddp-backend legacy_ddp"):
-        make_criterion("rdrop", rdrop_forward="separate")(model, make_sample())
+@pytest.mark.parametrize(
+    ("model", "options", "finding", "says"),
+    [
+        ({}, {"rdrop_forward": "separate"}, True, "one forward per view with --find-unused-parameters"),
+        ({"checkpoint_activations": True}, {"rdrop_forward": "separate"}, False, "or leave out --checkpoint-activ"),
+        ({"checkpoint_activations": True}, {}, True, "--checkpoint-activations with --find-unused-parameters"),
+        ({"encoder_layerdrop": 0.5}, {}, False, "LayerDrop, which leaves layers without a gradient"),
+    ],
+)
+def test_what_torchs_wrapper_cannot_do_is_said_before_the_first_backward(ddp, model, options, finding, says):
+    wrapped = ddp(make_model(**model), find_unused_parameters=finding)
+    with pytest.raises(UserError, match=f"(?=.*{says})(?=.*use --ddp-backend legacy_ddp)"):
+        make_criterion("rdrop", **options)(wrapped, make_sample())

@@ -85,6 +85,7 @@ def test_trained_scored_and_compared(data: Path, tmp_path: Path, name: str) -> N
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     log = (tmp_path / "run" / "train.log").read_text()
     assert "rdrop_kl" in log
+    assert "the loss works on logits" not in log
 
     results = []
     for context in (16, 24) if name == "gpt" else (16,):

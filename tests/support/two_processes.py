@@ -39,6 +39,11 @@ RUNS = {
         ["--ddp-backend", "pytorch_ddp", "--find-unused-parameters"],
     ),
     "legacy separate": ("transformer", ["--ddp-backend", "legacy_ddp", "--rdrop-forward", "separate"]),
+    "legacy separate, checkpointed": (
+        "transformer",
+        ["--ddp-backend", "legacy_ddp", "--rdrop-forward", "separate", "--checkpoint-activations"],
+    ),
+    "pytorch stacked, checkpointed": ("transformer", ["--ddp-backend", "pytorch_ddp", "--checkpoint-activations"]),
     "pytorch separate": ("transformer", ["--ddp-backend", "pytorch_ddp", "--rdrop-forward", "separate"]),
     "pytorch, two batches per update": ("transformer", ["--ddp-backend", "pytorch_ddp", "--update-freq", "2"]),
     "pytorch, prefixes only": ("transformer", ["--ddp-backend", "pytorch_ddp", "--ignore-prefix-size", "20"]),

@@ -116,7 +116,7 @@ def test_the_logits_path_is_not_taken_in_silence_elsewhere(caplog):
 
 
 def test_adaptive_softmax():
-    with pytest.raises(UserError, match="remove --adaptive-softmax-cutoff"):
+    with pytest.raises(UserError, match="use --criterion adaptive_loss_rdrop"):
         check_softmax(Wrapper(make_model(adaptive_softmax_cutoff="8,16", share_all_embeddings=False)))
     check_softmax(make_model())
 
