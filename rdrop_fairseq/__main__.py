@@ -40,6 +40,7 @@ COMMANDS = {
     "glue": ("rdrop_fairseq.understanding.glue", "every task of GLUE over several seeds, and the paper's table"),
     "score-published": ("rdrop_fairseq.checks.score_published", "a released model against its published score"),
     "vision": ("rdrop_fairseq.vision.run", "fine-tune a Vision Transformer, plainly or with R-Drop; without fairseq"),
+    "experiment digits": ("rdrop_fairseq.vision.experiment", "does R-Drop help a small ViT on few images"),
     "ablate": ("rdrop_fairseq.ablation.ablate", "a grid of options over seeds, one table, one plot per axis"),
     "benchmark": ("rdrop_fairseq.benchmark.run", "time and memory beside other implementations"),
 }

@@ -43,14 +43,15 @@ def main(argv: list[str], prog: str) -> None:
         if processes > 1:
             start_each(processes, argv)
     workers, device = join()
-    try:
-        with only_one(Path(options.save_dir) / "lock") if workers.first else contextlib.nullcontext() as lock:
-            if lock is not None:
-                (Path(options.save_dir) / "lock").write_text(f"{os.getpid()}\n", encoding="utf-8")
+    with only_one(Path(options.save_dir) / "lock") if workers.first else contextlib.nullcontext() as lock:
+        if lock is not None:
+            (Path(options.save_dir) / "lock").write_text(f"{os.getpid()}\n", encoding="utf-8")
+        try:
             result = train(options, workers, device)
-    finally:
-        if workers.world > 1:
-            torch.distributed.destroy_process_group()
+        except UserError as error:  # one of a process that reads images comes with that process's traceback
+            raise UserError(str(error).strip().splitlines()[-1].rpartition("UserError: ")[2]) from error
+    if workers.world > 1:
+        torch.distributed.destroy_process_group()
     if workers.first:
         last, best = (f"{100 * result[name]:.2f} %" for name in ("test_accuracy", "best_test_accuracy"))
         print(f"{options.save_dir}: test accuracy {last}; of the weights that were best in validation, {best}")

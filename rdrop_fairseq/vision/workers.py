@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as distributed
 from torch import Tensor, nn
+
+DOWNLOAD = timedelta(hours=2)  # the others wait while the first worker fetches data and weights
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ def join() -> tuple[Workers, torch.device]:
         torch.cuda.set_device(device)
     if world == 1:
         return Workers(), device
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    distributed.init_process_group(backend, timeout=DOWNLOAD)
     return Workers(distributed.get_rank(), world), device
 
 

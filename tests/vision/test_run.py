@@ -164,11 +164,20 @@ def test_folders_of_images_and_their_augmentation(tmp_path: Path, capsys) -> Non
 
     (tmp_path / "val" / "cow").mkdir()
     Image.new("RGB", (9, 9)).save(tmp_path / "val" / "cow" / "0.png")
-    assert vision("imagenet_b16_rdrop", "--data", tmp_path, "--save-dir", tmp_path / "run") == 1
+    words = ["imagenet_b16_rdrop", "--data", tmp_path, "--save-dir", tmp_path / "run"]
+    assert vision(*words) == 1
     assert "only one of them has cow" in capsys.readouterr().err
+
+    (tmp_path / "val" / "cow" / "0.png").unlink()
+    (tmp_path / "val" / "cow").rmdir()
+    words += [*TINY[:2], "--train-images", 12, "--classes", 2, "--init", "random", "--image-size", 16, "--batch", 6]
+    words += ["--updates", 2, "--warmup-updates", 1, "--workers", 1]
+    assert vision(*words) == 0
+    assert "test accuracy" in capsys.readouterr().out
     (tmp_path / "train" / "cat" / "0.png").write_bytes(b"no image")
-    with pytest.raises(run.UserError, match=r"cat/0.png cannot be read as an image"):
-        [splits.train[(0, number)] for number in range(8)] + [splits.valid[(0, number)] for number in range(4)]
+    assert vision(*words, "--save-dir", tmp_path / "broken") == 1
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert told.startswith(f"error: {tmp_path}/train/cat/0.png cannot be read as an image")
 
 
 @pytest.mark.parametrize("dataset", ["cifar100", "imagenet"])

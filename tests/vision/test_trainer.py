@@ -115,3 +115,34 @@ def test_every_image_once_an_epoch_whatever_the_workers(world: int) -> None:
     alone = Order(23, 10, seed=5)
     assert sorted(key for order in orders for key in order.mine(4)) == sorted(alone.mine(4))
     assert [len(piece) for piece in pieces(alone.mine(0), 4)] == [4, 4, 2]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_moves_the_weights_as_fp32_does(precision: str) -> None:
+    """Eight updates; the fp16 loss is scaled, accumulated, unscaled in the flat buffer and clipped."""
+    options = dataclasses.replace(OPTIONS, clip_norm=0.3)
+    pixels, labels = images(10)
+    moved = {}
+    for name in ("fp32", precision):
+        trainer = Trainer(ByHalf(), options, torch.device("cpu"), name, Workers())
+        for done in range(8):
+            trainer.update(done, list(zip(pixels.split(4), labels.split(4))), 10)
+        moved[name] = torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
+    start = torch.cat([p.detach().flatten() for p in ByHalf().parameters()])
+    error = (moved[precision] - moved["fp32"]).norm() / (moved["fp32"] - start).norm()
+    assert 0 < error < {"bf16": 0.02, "fp16": 0.005}[precision]
+
+
+def test_an_overflow_in_fp16_is_skipped_and_scaled_down() -> None:
+    trainer = Trainer(ByHalf(), OPTIONS, torch.device("cpu"), "fp16", Workers())
+    before = [p.detach().clone() for p in trainer.model.parameters()]
+    pixels, labels = images(4)
+    scale = trainer.scaler.get_scale()
+    trainer.update(0, [(pixels * float("inf"), labels)], 4)
+    assert all(torch.equal(p, old) for p, old in zip(trainer.model.parameters(), before))
+    assert trainer.scaler.get_scale() == scale / 2
+    trainer.update(1, [(pixels, labels)], 4)
+    assert not torch.equal(next(trainer.model.parameters()), before[0])
+    other = Trainer(ByHalf(), OPTIONS, torch.device("cpu"), "fp16", Workers())
+    other.restore(trainer.state())
+    assert other.scaler.get_scale() == scale / 2
