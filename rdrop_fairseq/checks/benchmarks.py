@@ -97,7 +97,7 @@ BENCHMARKS = {
         (*_glue(), _model("roberta.large")), "roberta.large",
     ),
     "wikitext103": Benchmark(
-        "scripts/prepare_wikitext103.sh", "wikitext103", "wikitext103_gpt_rdrop", 3,
+        "scripts/prepare_wikitext103.sh", "wikitext103", "wikitext103_gpt_rdrop", 1,
         ((tuple(wikitext.ADDRESSES), f"wikitext103/download/{wikitext.NAME}"),),
     ),
 }  # fmt: skip
