@@ -38,6 +38,7 @@ COMMANDS = {
     "summarize": ("rdrop_fairseq.summarizing.summarize", "summaries of text files or stdin"),
     "predict": ("rdrop_fairseq.understanding.predict", "classes of sentences; GLUE's submission files"),
     "glue": ("rdrop_fairseq.understanding.glue", "every task of GLUE over several seeds, and the paper's table"),
+    "rehearse": ("rdrop_fairseq.checks.rehearse", "a benchmark on 2,000 real pairs, from its archives to scores"),
     "score-published": ("rdrop_fairseq.checks.score_published", "a released model against its published score"),
     "vision": ("rdrop_fairseq.vision.run", "fine-tune a Vision Transformer, plainly or with R-Drop; without fairseq"),
     "experiment digits": ("rdrop_fairseq.vision.experiment", "does R-Drop help a small ViT on few images"),

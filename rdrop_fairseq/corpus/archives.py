@@ -46,7 +46,7 @@ def unpack(archive: Path, directory: Path, members: Sequence[str] | None = None)
     files.remove(part)
     part.mkdir(parents=True)
     try:
-        with files.explain_disk_full(directory), _explain_damage(archive):
+        with files.explain_disk_full(directory), explain_damage(archive):
             _extract(archive, part, members)
         if directory.exists():
             for file in sorted(p for p in part.rglob("*") if p.is_file()):
@@ -64,15 +64,15 @@ def check(archive: Path, name: str | None = None) -> None:
 
     name: the archive's name if the file does not have it (yet); its suffix tells the format.
     """
-    with _explain_damage(archive):
-        for entry in _entries(archive, name or archive.name):
+    with explain_damage(archive):
+        for entry in entries(archive, name or archive.name):
             while entry.content is not None and entry.content.read(files.BLOCK):
                 pass
 
 
 @contextlib.contextmanager
-def _explain_damage(archive: Path) -> Iterator[None]:
-    """Around the whole loop over entries: their content is read, and found damaged, by whoever loops."""
+def explain_damage(archive: Path) -> Iterator[None]:
+    """Turns damage into a UserError, around the whole loop over entries: their content is read by whoever loops."""
     try:
         yield
     except DAMAGE as error:
@@ -84,7 +84,7 @@ def _explain_damage(archive: Path) -> Iterator[None]:
 def _extract(archive: Path, part: Path, members: Sequence[str] | None) -> None:
     links: list[tuple[PurePosixPath, PurePosixPath]] = []
     seen: list[str] = []
-    for entry in _entries(archive, archive.name):
+    for entry in entries(archive, archive.name):
         name = _inside(archive, entry.name)
         seen.append(str(name))
         if members is not None and not any(fnmatch.fnmatchcase(str(name), pattern) for pattern in members):
@@ -124,7 +124,8 @@ def _inside(archive: Path, name: str) -> PurePosixPath:
     return path
 
 
-def _entries(archive: Path, name: str) -> Iterator[Entry]:
+def entries(archive: Path, name: str) -> Iterator[Entry]:
+    """The members in order; the content of each has to be read before the next is asked for. See explain_damage."""
     with open(archive, "rb") as raw, _watched(raw, archive.stat().st_size, name) as file:
         if name.endswith((".zip", ".whl")):
             yield from _zip_entries(archive, file)

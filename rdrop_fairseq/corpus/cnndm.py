@@ -13,8 +13,8 @@ from rdrop_fairseq.corpus.article_pairs import SPLITS, PairWriter
 from rdrop_fairseq.corpus.manifest import Known
 from rdrop_fairseq.corpus.summarization import Preparation, add_common
 
-_STORIES = "https://huggingface.co/datasets/cnn_dailymail/resolve/11343c3752184397d56efc19a8a7cceb68089318/data"
-_LISTS = "https://raw.githubusercontent.com/abisee/cnn-dailymail/master/url_lists"
+STORY_HOST = "https://huggingface.co/datasets/cnn_dailymail/resolve/11343c3752184397d56efc19a8a7cceb68089318/data"
+LIST_HOST = "https://raw.githubusercontent.com/abisee/cnn-dailymail/master/url_lists"
 ARCHIVES = ("cnn_stories.tgz", "dailymail_stories.tgz")
 LISTS = {split: f"all_{split}.txt" for split in SPLITS}
 # address -> where the file is kept, from the folder of all data
@@ -31,8 +31,8 @@ def prepare(out: Path, workers: int, add_periods: bool = True, cut_dateline: boo
     preparation = Preparation(out, "CNN/DailyMail", list(SPLITS), options, workers)
     pipeline = preparation.pipeline
     downloads = out / "download"
-    fetched = [pipeline.download([f"{_STORIES}/{name}"], downloads / name) for name in ARCHIVES]
-    lists = {split: pipeline.download([f"{_LISTS}/{name}"], downloads / name) for split, name in LISTS.items()}
+    fetched = [pipeline.download([f"{STORY_HOST}/{name}"], downloads / name) for name in ARCHIVES]
+    lists = {split: pipeline.download([f"{LIST_HOST}/{name}"], downloads / name) for split, name in LISTS.items()}
     folders = [out / "stories" / archive.name.split("_")[0] for archive in fetched]
     for archive, folder in zip(fetched, folders):
 

@@ -1,0 +1,135 @@
+"""The first pairs of a benchmark's real archives, as archives of the same layout: what a rehearsal prepares.
+
+Archives are fetched to where the preparation proper looks for them, read once up to the last member that is needed, and
+cut by lines (or by segments of a test set); nothing is held but the lines that stay.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tarfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import IO
+
+from rdrop_fairseq.corpus import archives, cnndm, download, gpt2_bpe, iwslt, stories, wmt14
+
+SEGMENTS = 60  # of each test set
+HELD_OUT = 50  # articles of valid, and of test
+
+
+def cut(archive: Path, output: Path, wanted: Mapping[str, int]) -> None:
+    """Writes `output` (in mirror: same name, same format) with the first lines of the members of `archive` in `wanted`.
+
+    wanted: lines by the member's name; of a test set (.sgm, .xml) segments instead. Members .gz are cut inside.
+    """
+    missing = set(wanted)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(output, "w" if output.suffix == ".tar" else "w:gz") as made, archives.explain_damage(archive):
+        for entry in archives.entries(archive, archive.name):
+            name = entry.name.removeprefix("./")
+            if name not in missing or entry.content is None:
+                continue
+            add(made, name, _head(name, entry.content, wanted[name]))
+            missing.discard(name)
+            if not missing:
+                break
+
+
+def add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    """One member from bytes."""
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    archive.addfile(info, io.BytesIO(data))
+
+
+def _head(name: str, content: IO[bytes], count: int) -> bytes:
+    if name.endswith(".gz"):
+        with gzip.open(content) as lines:
+            return gzip.compress(_lines(lines, count, b""), mtime=0)  # type: ignore[arg-type]
+    return _lines(content, count, b"<seg" if name.endswith((".sgm", ".xml")) else b"")
+
+
+def _lines(content: IO[bytes], count: int, counted: bytes) -> bytes:
+    """Lines until `count` of them hold `counted`."""
+    taken, found = [], 0
+    for line in content:
+        taken.append(line)
+        found += counted in line
+        if found == count:
+            break
+    return b"".join(taken)
+
+
+def of_iwslt(source: str, target: str, pairs: int, data: Path, mirror: Path) -> None:
+    """The archive of an IWSLT pair with its first `pairs` lines of training text (talk descriptions among them)."""
+    release = iwslt.release_of(source, target)
+    archive = data / "downloads" / f"iwslt{release.year % 100}" / f"{release.pair}.tgz"
+    download.fetch([url.format(*release.languages) for url in release.urls], archive)
+    stem, wanted = f"{release.pair}/train.tags.{release.pair}", {}
+    for language in release.languages:
+        wanted[f"{stem}.{language}"] = pairs
+        for test in release.tests:
+            wanted[f"{release.pair}/IWSLT{release.year % 100}.{test}.{release.pair}.{language}.xml"] = SEGMENTS // 3
+    cut(archive, mirror / archive.name, wanted)
+
+
+def of_wmt14(target: str, pairs: int, data: Path, mirror: Path) -> None:
+    """The archives of the default preset, an equal share of `pairs` from each corpus."""
+    _, recipe = wmt14.recipe_of(target, None, None, None)
+    languages = ("en", target)
+    corpora = [replace(source, stem=source.stem.format(target)) for source in recipe.corpora]
+    share = -(-pairs // len(corpora))
+    wanted: dict[wmt14.Source, dict[str, int]] = {
+        source: dict.fromkeys(source.members(languages), share) for source in corpora
+    }
+    sides = zip(("src", "ref"), languages)
+    names = [f"{wmt14.TEST.stem}-{recipe.test}-{side}.{language}.sgm" for side, language in sides]
+    wanted[wmt14.TEST] = dict.fromkeys(names, SEGMENTS)
+    if recipe.nth is None:
+        wanted[wmt14.DEV] = dict.fromkeys(wmt14.DEV.members(languages), SEGMENTS)
+    for source, members in wanted.items():
+        archive = data / "downloads" / "wmt14" / source.name
+        download.fetch([host + source.path for host in source.hosts], archive)
+        cut(archive, mirror / source.name, members)
+
+
+def of_cnndm(pairs: int, data: Path, mirror: Path) -> None:
+    """The first stories of each list, the shortened lists, and BART's vocabulary."""
+    downloads = data / "cnndm" / "download"
+    mirror.mkdir(parents=True, exist_ok=True)
+    needed: dict[str, int] = {}
+    for split, name in cnndm.LISTS.items():
+        path = download.fetch([f"{cnndm.LIST_HOST}/{name}"], downloads / name)
+        count = pairs - 2 * HELD_OUT if split == "train" else HELD_OUT
+        urls = stories.read_urls(path.read_bytes(), name)[:count]
+        (mirror / name).write_text("".join(f"{url}\n" for url in urls), encoding="utf-8")
+        needed.update({stories.file_name(url): 1 for url in urls})
+    for name in cnndm.ARCHIVES:
+        archive = download.fetch([f"{cnndm.STORY_HOST}/{name}"], downloads / name)
+        _pick(archive, mirror / name, needed)
+    for name in (gpt2_bpe.ENCODER, gpt2_bpe.MERGES, gpt2_bpe.DICTIONARY):
+        path = download.fetch([f"{gpt2_bpe.HOST}/{name}"], data / "cnndm" / "gpt2_bpe" / name)
+        (mirror / name).write_bytes(path.read_bytes())
+
+
+def _pick(archive: Path, output: Path, needed: Mapping[str, int]) -> None:
+    with tarfile.open(output, "w:gz") as made, archives.explain_damage(archive):
+        for entry in archives.entries(archive, archive.name):
+            if entry.content is not None and entry.name.rsplit("/", 1)[-1] in needed:
+                add(made, entry.name, entry.content.read())
+
+
+def make(benchmark: str, pairs: int, data: Path, mirror: Path) -> None:
+    """The miniature archives of a benchmark (a key of MAKERS) in the folder `mirror`, which DATA_MIRROR may name."""
+    MAKERS[benchmark](pairs, data, mirror)
+
+
+MAKERS = {
+    "iwslt14_de_en": lambda pairs, data, mirror: of_iwslt("de", "en", pairs, data, mirror),
+    "wmt14_en_de": lambda pairs, data, mirror: of_wmt14("de", pairs, data, mirror),
+    "wmt14_en_fr": lambda pairs, data, mirror: of_wmt14("fr", pairs, data, mirror),
+    "cnndm": of_cnndm,
+}
