@@ -142,6 +142,34 @@ def test_weights_of_a_file_are_resized_and_get_a_head_of_zeros(tmp_path: Path) -
     assert [module.p for name, module in large.named_modules() if dropout.search(name)] == [0.1] * 4
 
 
+def test_a_checkpoint_in_googles_layout(tmp_path: Path) -> None:
+    """What ViT-B_16.npz looks like, for a model of depth 1: kernels are [in, out], attention is split over heads."""
+    draw = np.random.default_rng(0)
+    shapes = {
+        "cls": (1, 1, 16), "embedding/kernel": (4, 4, 1, 16), "embedding/bias": (16,), "head/kernel": (16, 21),
+        "head/bias": (21,), "Transformer/posembed_input/pos_embedding": (1, 5, 16),
+        "Transformer/encoder_norm/scale": (16,), "Transformer/encoder_norm/bias": (16,),
+    }  # fmt: skip
+    block = "Transformer/encoderblock_0/"
+    for number in (0, 2):
+        shapes |= {f"{block}LayerNorm_{number}/{name}": (16,) for name in ("scale", "bias")}
+    attention = f"{block}MultiHeadDotProductAttention_1/"
+    for name in ("query", "key", "value"):
+        shapes |= {f"{attention}{name}/kernel": (16, 2, 8), f"{attention}{name}/bias": (2, 8)}
+    shapes |= {f"{attention}out/kernel": (2, 8, 16), f"{attention}out/bias": (16,)}
+    for number, (inside, outside) in enumerate(((16, 64), (64, 16))):
+        mlp = f"{block}MlpBlock_3/Dense_{number}/"
+        shapes |= {f"{mlp}kernel": (inside, outside), f"{mlp}bias": (outside,)}
+    arrays = {name: draw.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    np.savez(tmp_path / "ViT.npz", **arrays)
+    model = models.build(options(*TINY, "--init", f"{tmp_path}/ViT.npz"), 1)
+    keys = arrays[f"{attention}key/kernel"].reshape(16, 16)
+    assert np.array_equal(model.blocks[0].attn.qkv.weight[16:32].detach().numpy(), keys.T)
+    assert np.array_equal(model.pos_embed.detach().numpy(), arrays["Transformer/posembed_input/pos_embedding"])
+    assert np.array_equal(model.blocks[0].mlp.fc2.bias.detach().numpy(), arrays[f"{block}MlpBlock_3/Dense_1/bias"])
+    assert not model.head.weight.any()
+
+
 def test_folders_of_images_and_their_augmentation(tmp_path: Path, capsys) -> None:
     """The paper's transforms on ImageNet's layout; a crop is the same on every pass over the same epoch."""
     for part, count in (("train", 6), ("val", 2)):
