@@ -12,7 +12,7 @@ from fairseq.logging import metrics
 from torch import Tensor, nn
 
 from rdrop_fairseq.criterions import sentence_metrics
-from rdrop_fairseq.criterions.logged import log_divergence, logged_divergence
+from rdrop_fairseq.criterions.logged import log_divergence
 from rdrop_fairseq.criterions.multi_view import MultiView, Sizes
 from rdrop_fairseq.criterions.rdrop import RDrop, RDropConfig
 from rdrop_fairseq.errors import UserError
@@ -60,70 +60,68 @@ class SentencePredictionRDropCriterion(RDrop, MultiView, FairseqCriterion):
         self, model: nn.Module, sample: dict[str, Any], reduce: bool = True
     ) -> tuple[Tensor, int, dict[str, Any]]:
         """(loss, sample size, logging outputs): sums in nats, or squared distances, over the sentences of one view."""
-        target, sizes, weights = self.targets(sample), self.sizes(sample), self.view_weights()
-        logits = self.rows(self.bind(model), sample, weights.views if model.training else 1).tensor
-        log: dict[str, Any] = {"nsentences": sizes.positions, "sample_size": sizes.sample_size}
-        objective = self._regression if self.cfg.regression_target else self._classification
-        loss = objective(logits, target, weights if model.training else None, log, sample)
-        return loss, sizes.sample_size, {"loss": loss.detach(), "ntokens": sizes.ntokens, **log}
+        if not model.training:
+            return self._evaluate(model, sample)
+        loss, sample_size, log = super().forward(model, sample, reduce)
+        if self.cfg.regression_target:
+            log["mse"], distance = log.pop("nll_loss"), log.pop("rdrop_kl")
+            if log.pop("rdrop_ntokens"):  # there were views to compare
+                log["rdrop_distance"] = distance
+        return loss, sample_size, log
 
     def check_model(self, model: nn.Module) -> None:
-        """Raises UserError for a model without the classification head."""
+        """Raises UserError for a model without the head."""
         check_head(unwrap(model), self.cfg.classification_head_name)
 
+    def rows(self, bound: ModelViews, sample: dict[str, Any], count: int) -> Rows:
+        """The head's output for all views, stacked: [m*B, C]."""
+        head: dict[str, Any] = {"features_only": True, "classification_head_name": self.cfg.classification_head_name}
+        return Rows(bound.run(sample["net_input"], len(sample["id"]), count, **head)[0])
+
     def targets(self, sample: dict[str, Any]) -> Tensor:
-        """Classes or numbers: [B]."""
+        """Classes [B], or numbers [B * n]."""
         target: Tensor = sample["target"].view(-1)
         return target
 
     def sizes(self, sample: dict[str, Any]) -> Sizes:
-        """Everything is counted in sentences of one view."""
+        """Sentences (of n numbers each, as fairseq counts them)."""
         sentences = sample["target"].numel()
         return Sizes(sample["ntokens"], sentences, sentences, sentences)
 
-    def rows(self, bound: ModelViews, sample: dict[str, Any], count: int) -> Rows:
-        """The head's output for all views: [m*B, C]."""
-        head: dict[str, Any] = {"features_only": True, "classification_head_name": self.cfg.classification_head_name}
-        return Rows(bound.run(sample["net_input"], len(sample["id"]), count, **head)[0])
+    def objective(self, rows: Rows, target: Tensor, weights: ViewWeights) -> tuple[Tensor, Tensor, Tensor]:
+        """(loss, nll, kl) of classes; for numbers (loss, squared error, squared distance of the views)."""
+        if not self.cfg.regression_target:
+            return super().objective(rows, target, weights)
+        loss, error, distance = rdrop_regression_loss(
+            rows.tensor.reshape(-1), target, weights.kl_total, weights.views
+        )
+        return (loss if weights.views > 1 else loss * weights.ce[0]), error, distance
 
-    def _classification(
-        self,
-        logits: Tensor,
-        target: Tensor,
-        weights: Optional[ViewWeights],
-        log: dict[str, Any],
-        sample: dict[str, Any],
-    ) -> Tensor:
-        views = weights.views if weights is not None else 1
-        predicted = logits.detach().argmax(-1).view(views, -1)
-        log["ncorrect"] = predicted.eq(target).sum() / views
-        if weights is None:
-            log.update(counts(predicted[0], target, logits.size(-1), self.positive))
-            lprobs = torch.log_softmax(logits, dim=-1, dtype=torch.float32)
-            return torch.nn.functional.nll_loss(lprobs, target, reduction="sum")
-        loss, nll, kl = self.objective(Rows(logits), target, weights)
-        log.update(nll_loss=nll, **logged_divergence(kl, weights, target.numel()))
-        return loss
+    def further_log(self, rows: Rows, target: Tensor, count: int) -> dict[str, Any]:
+        """Right predictions, mean over views."""
+        if self.cfg.regression_target:
+            return {}
+        return {"ncorrect": rows.tensor.detach().argmax(-1).view(count, -1).eq(target).sum() / count}
 
-    def _regression(
-        self,
-        logits: Tensor,
-        target: Tensor,
-        weights: Optional[ViewWeights],
-        log: dict[str, Any],
-        sample: dict[str, Any],
-    ) -> Tensor:
-        values = logits.reshape(-1)
-        values = values.to(torch.promote_types(values.dtype, torch.float32))
-        if weights is None:
+    def _evaluate(self, model: nn.Module, sample: dict[str, Any]) -> tuple[Tensor, int, dict[str, Any]]:
+        """fairseq's loss, and what the metrics of the whole set are made of."""
+        output = self.rows(self.bind(model), sample, 1).tensor
+        target, sizes = self.targets(sample), self.sizes(sample)
+        log: dict[str, Any] = {"ntokens": sizes.ntokens, "nsentences": sizes.nsentences}
+        log["sample_size"] = sizes.sample_size
+        if self.cfg.regression_target:
+            values = output.reshape(-1)
+            values = values.to(torch.promote_types(values.dtype, torch.float32))
+            loss = torch.nn.functional.mse_loss(values, target.to(values.dtype), reduction="sum")
             log["_placed"] = placed(values, target, sample["id"], self._sentences(sample["id"]))
-            return torch.nn.functional.mse_loss(values, target.to(values.dtype), reduction="sum")
-        loss, error, distance = rdrop_regression_loss(values, target, weights.kl_total, weights.views)
-        log["mse"] = error
-        if weights.views > 1:
-            log["rdrop_distance"] = distance
-            return loss
-        return loss * weights.ce[0]
+        else:
+            loss = torch.nn.functional.nll_loss(
+                torch.log_softmax(output, dim=-1, dtype=torch.float32), target, reduction="sum"
+            )
+            predicted = output.argmax(-1)
+            log["ncorrect"] = predicted.eq(target).sum()
+            log.update(counts(predicted, target, output.size(-1), self.positive))
+        return loss, sizes.sample_size, {"loss": loss.detach(), **log}
 
     def _sentences(self, ids: Tensor) -> int:
         """A number of sentences that is the same for all batches and workers of a validation."""

@@ -286,3 +286,17 @@ def test_bf16_training_follows_fp32(classes, numbers, regression):
     half, full = (session(data, *RDROP, *words, *more).updates(4) for more in (["--bf16"], []))
     for ours, truth in zip(half, full):
         assert ours["loss"] == pytest.approx(truth["loss"], rel=0.02)
+
+
+@pytest.mark.parametrize("regression", [False, True])
+def test_a_schedule_starts_plainly(classes, numbers, regression):
+    """Two plain updates, whose loss counts twice, then R-Drop; validation needs no update before it."""
+    data, words = (numbers, REGRESSION) if regression else (classes, [])
+    run = session(data, *RDROP, *words, "--rdrop-start-updates", "2")
+    assert validate(run, [range(27)])["loss"] > 0
+    run.model.train()
+    logged, divergence = run.updates(4), "rdrop_distance" if regression else "rdrop_kl"
+    assert [divergence in update for update in logged] == [False, False, True, True]
+    plain = session(data, *PLAIN, *words).updates(1)
+    assert logged[0]["loss"] == pytest.approx(2 * plain[0]["loss"], rel=1e-5)
+    assert [update["rdrop_alpha"] for update in logged] == [0, 0, 1, 1]
