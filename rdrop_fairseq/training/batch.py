@@ -9,6 +9,7 @@ R-Drop runs every sentence twice, which doubles the memory of a batch and leaves
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Optional
 
 from rdrop_fairseq.errors import UserError
 
@@ -43,16 +44,14 @@ class Batch:
 def plan(per_update: int, size: int, world_size: int, unit: str = "tokens") -> Batch:
     """The batch that gives exactly `per_update` tokens or sentences.
 
-    `size` is the most that one GPU gets at a time. Where the GPUs together take more than the recipe's batch, each gets
-    an equal share of it. Raises UserError with the ways out where nothing gives the batch of the recipe.
+    `size` is the most that one GPU gets at a time. Where that does not divide the recipe's batch, each gets an equal
+    share of it in as few steps as can be. Raises UserError with the ways out where nothing does.
     """
+    found = _exact(per_update, size, world_size, unit)
+    if found is not None:
+        return found
     per_step = size * world_size
-    if per_update % per_step == 0:
-        return Batch(size, per_update // per_step, world_size, unit)
-    share, rest = divmod(per_update, world_size)
-    if per_step > per_update and rest == 0 and share >= SMALLEST[unit]:
-        return Batch(share, 1, world_size, unit)
-    fitting = [n for n in range(1, world_size) if _fits(per_update, size, n, unit)]
+    fitting = [n for n in range(1, world_size) if _exact(per_update, size, n, unit)]
     closest = Batch(size, max(1, round(per_update / per_step)), world_size, unit)
     ways = [f"give --update-freq {closest.update_freq} ({closest.per_update} {unit})"]
     if fitting:
@@ -63,8 +62,13 @@ def plan(per_update: int, size: int, world_size: int, unit: str = "tokens") -> B
     )
 
 
-def _fits(per_update: int, size: int, world_size: int, unit: str) -> bool:
-    if per_update % (size * world_size) == 0:
-        return True
-    share, rest = divmod(per_update, world_size)
-    return size > share >= SMALLEST[unit] and rest == 0
+def _exact(per_update: int, size: int, world_size: int, unit: str) -> Optional[Batch]:
+    """The fewest steps that make up the batch in equal shares of at most `size`; None if no share is large enough."""
+    steps = -(-per_update // (size * world_size))
+    smallest = min(size, SMALLEST[unit])
+    while per_update >= smallest * world_size * steps:
+        share, rest = divmod(per_update, world_size * steps)
+        if rest == 0:
+            return Batch(share, steps, world_size, unit)
+        steps += 1
+    return None

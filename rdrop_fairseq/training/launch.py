@@ -29,6 +29,9 @@ from rdrop_fairseq.training.resume import instead_of_broken_last
 # Fixed by the launcher; after `--` they would contradict what it has worked out.
 RESERVED = ("--user-dir", "--distributed-world-size", "--distributed-init-method", "--distributed-rank")
 
+# fairseq's option for the batch of one GPU, by what it is counted in.
+SIZES = {"tokens": "--max-tokens", "sentences": "--batch-size"}
+
 
 @dataclass(frozen=True)
 class Job:
@@ -81,7 +84,7 @@ def prepare(args: argparse.Namespace, extra: list[str]) -> Job:
         raise UserError(f"--processes {args.processes}: this machine shows {machine.gpus} GPU(s)")
     processes = args.processes or machine.gpus or 1
     world_size = processes * args.nodes
-    batch = settle_batch(words, seen, experiment, update_freq(args, extra, seen), world_size)
+    batch = settle_batch(words, extra, seen, experiment, update_freq(args, extra, seen, experiment), world_size)
     chosen = any(getattr(seen, name, False) for name in ("fp16", "bf16", "amp"))
     precision = "as given" if chosen else machine.precision(args.precision)
     if precision in ("fp16", "bf16"):
@@ -90,7 +93,8 @@ def prepare(args: argparse.Namespace, extra: list[str]) -> Job:
 
     shown = [shown_path(PACKAGE)]
     command = [*runner(args, experiment, processes), data, "--user-dir", *shown, "--save-dir", str(save_dir)]
-    command += words + without(extra, "--save-dir", "--update-freq")
+    settled = (SIZES[batch.unit], "--update-freq") if batch else ()  # in `words`; given again, the last one would win
+    command += words + without(extra, "--save-dir", *settled)
     state = "continues" if (save_dir / "checkpoint_last.pt").exists() else "starts"
     summary = f"{experiment.name} {state} in {save_dir}: {batch or 'batch as given'}; {precision}"
     log = "train.log" if args.nodes == 1 else f"train.{socket.gethostname()}.log"
@@ -142,22 +146,40 @@ def settle_restart(words: list[str], extra: list[str], seen: argparse.Namespace,
     words += ["--restore-file", os.path.abspath(start)]
 
 
-def update_freq(args: argparse.Namespace, extra: list[str], seen: argparse.Namespace) -> Optional[int]:
-    """--update-freq if given, before or after `--`."""
+def update_freq(
+    args: argparse.Namespace, extra: list[str], seen: argparse.Namespace, experiment: Experiment
+) -> Optional[int]:
+    """--update-freq if given, before or after `--`. None for a list by epochs, which is passed on as it is.
+
+    Raises UserError for such a list where the config fixes the effective batch.
+    """
     if args.update_freq is not None:
         if args.update_freq < 1:
             raise UserError(f"--update-freq {args.update_freq}: a whole number above 0")
         return args.update_freq
     given = any(word.partition("=")[0] == "--update-freq" for word in extra)
-    return seen.update_freq[0] if given else None
+    if not given:
+        return None
+    if len(seen.update_freq) > 1 and (experiment.tokens_per_update or experiment.sentences_per_update):
+        raise UserError(
+            f"--update-freq {','.join(map(str, seen.update_freq))} changes the batch from epoch to epoch, but "
+            f"{experiment.path} fixes it: give one number, or take tokens-per-update (sentences-per-update) out of it"
+        )
+    return seen.update_freq[0] if len(seen.update_freq) == 1 else None
 
 
 def settle_batch(
-    words: list[str], seen: argparse.Namespace, experiment: Experiment, given: Optional[int], world_size: int
+    words: list[str],
+    extra: list[str],
+    seen: argparse.Namespace,
+    experiment: Experiment,
+    given: Optional[int],
+    world_size: int,
 ) -> Optional[Batch]:
     """Put max-tokens (or batch-size) and update-freq for this world size into `words`; None where the config leaves the
     batch alone."""
-    unit, option = ("sentences", "--batch-size") if experiment.sentences_per_update else ("tokens", "--max-tokens")
+    unit = "sentences" if experiment.sentences_per_update else "tokens"
+    option = SIZES[unit]
     wanted = experiment.sentences_per_update or experiment.tokens_per_update
     size = getattr(seen, option[2:].replace("-", "_"))
     if size is None or (wanted is None and given is None):
@@ -171,9 +193,10 @@ def settle_batch(
     else:
         assert wanted is not None
         batch = plan(wanted, size, world_size, unit)
+    replace(words, option, str(batch.size))
     if batch.size != size:
-        replace(words, option, str(batch.size))
-        if f"{option}-valid" not in words:  # what is validated does not depend on the number of GPUs
+        chosen = {word.partition("=")[0] for word in (*words, *extra)}
+        if f"{option}-valid" not in chosen:  # what is validated does not depend on the number of GPUs
             words += [f"{option}-valid", str(getattr(seen, f"{option[2:].replace('-', '_')}_valid"))]
     words += ["--update-freq", str(batch.update_freq)]
     return batch
@@ -258,11 +281,12 @@ def pretty(command: list[str]) -> str:
 def become(job: Job) -> None:
     """Turn this process into the training, its output going through `tee` into the log.
 
-    Signals and the exit status are then the training's own, and nothing of this process stays in memory.
+    Signals and the exit status are then the training's own, and nothing of this process stays in memory. `tee -p`
+    writes the log to its end even where nobody reads the output any more (`train ... | head`).
     """
     job.save_dir.mkdir(parents=True, exist_ok=True)
     os.environ["PYTHONUNBUFFERED"] = "1"
-    tee = subprocess.Popen(["tee", "-a", "-i", str(job.log)], stdin=subprocess.PIPE)
+    tee = subprocess.Popen(["tee", "-a", "-i", "-p", str(job.log)], stdin=subprocess.PIPE)
     assert tee.stdin is not None
     os.dup2(tee.stdin.fileno(), 1)
     os.dup2(tee.stdin.fileno(), 2)

@@ -8,8 +8,11 @@ import pytest
 import torch
 
 from rdrop_fairseq.errors import UserError
-from rdrop_fairseq.training import hardware, launch
+from rdrop_fairseq.training import hardware, launch, options
+from rdrop_fairseq.training.batch import SMALLEST
+from rdrop_fairseq.training.config import find_config, names, read_config
 from rdrop_fairseq.training.hardware import Hardware
+from rdrop_fairseq.training.launch import without
 
 ROOT = Path(__file__).parents[2]
 PROG = "python -m rdrop_fairseq train"
@@ -20,9 +23,15 @@ def plan(tiny_data: Path, monkeypatch: pytest.MonkeyPatch):
     """plan(words, gpus, capability): the job for `iwslt14_de_en_rdrop` on such a machine, and its words in pairs."""
     monkeypatch.chdir(ROOT)
 
-    def make(words: str = "", gpus: int = 0, capability: tuple[int, int] = (8, 0), extra: tuple[str, ...] = ()):
+    def make(
+        words: str = "",
+        gpus: int = 0,
+        capability: tuple[int, int] = (8, 0),
+        extra: tuple[str, ...] = (),
+        config: str = "iwslt14_de_en_rdrop",
+    ):
         monkeypatch.setattr(hardware, "detect", lambda cpu=False: Hardware(0 if cpu else gpus, capability))
-        argv = ["iwslt14_de_en_rdrop", str(tiny_data), *words.split()]
+        argv = [config, str(tiny_data), *words.split()]
         return launch.prepare(launch.argument_parser(PROG).parse_args(argv), list(extra))
 
     return make
@@ -56,6 +65,50 @@ def test_what_does_not_divide(plan, capsys: pytest.CaptureFixture[str]) -> None:
         assert value(job, "--update-freq") == "2"
         assert "4096 tokens x 3 devices x update-freq 2 = 24576" in job.summary
         assert "warning: the recipe's batch is 4096" in capsys.readouterr().err
+
+
+def test_max_tokens_after_the_dashes_is_what_is_announced_and_trained(plan) -> None:
+    """The most that one GPU gets: given again behind the settled value, it would have won."""
+    for words in (("--max-tokens", "4096"), ("--max-tokens=4096",), ("--max-tokens", "8192")):
+        job = plan(gpus=2, extra=words)
+        assert value(job, "--max-tokens") == "2048"
+        assert not any(word.startswith("--max-tokens=") for word in job.command)
+        assert "2048 tokens x 2 devices x update-freq 1 = 4096" in job.summary
+    job = plan(gpus=2, extra=("--max-tokens-valid=1000",))
+    assert "--max-tokens-valid" not in job.command
+    assert "--max-tokens-valid=1000" in job.command
+
+
+def test_a_list_of_update_freq_is_never_cut(plan, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--update-freq 1,4 changes the batch .* fixes it"):
+        plan(extra=("--update-freq", "1,4"))
+    free = tmp_path / "free.yaml"
+    text = (ROOT / "configs" / "iwslt14_de_en_rdrop.yaml").read_text(encoding="utf-8")
+    free.write_text("\n".join(line for line in text.splitlines() if not line.startswith("tokens-per")), "utf-8")
+    job = plan(extra=("--update-freq", "1,4"), config=str(free))
+    assert value(job, "--update-freq") == "1,4"
+
+
+@pytest.mark.parametrize("name", names(ROOT))
+def test_each_config_says_the_batch_that_fairseq_trains(name: str, plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read back from the command by fairseq's own parser, on 1 to 16 GPUs; what cannot be trained is refused."""
+    monkeypatch.setattr(launch, "check_data", lambda *_: None)
+    monkeypatch.setattr(launch, "settle_pretrained", lambda *_: None)
+    experiment = read_config(find_config(name, ROOT), name)
+    unit = "sentences" if experiment.sentences_per_update else "tokens"
+    wanted = experiment.sentences_per_update or experiment.tokens_per_update
+    for devices in (1, 2, 4, 8, 16):
+        if wanted is not None and wanted // devices < SMALLEST[unit]:
+            with pytest.raises(UserError, match="do not divide"):
+                plan(gpus=devices, config=name)
+            continue
+        job = plan(gpus=devices, config=name)
+        start = next(i for i, word in enumerate(job.command) if word.endswith("fairseq-train")) + 1
+        seen = options.parse(without(job.command[start:], "--user-dir"), name)
+        size = seen.batch_size if unit == "sentences" else seen.max_tokens
+        trained = size * seen.update_freq[0] * seen.distributed_world_size
+        assert wanted in (None, trained)
+        assert ("batch as given" if wanted is None else f"= {trained} {unit} per update") in job.summary
 
 
 def test_a_smaller_gpu_accumulates(plan) -> None:

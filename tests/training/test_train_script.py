@@ -16,7 +16,8 @@ UPDATE = re.compile(r"train_inner \| epoch (\d+): .*wpb=(\d+), bsz=(\d+), num_up
 STAND_INS = {
     "scontrol": "echo 127.0.0.1; echo 127.0.0.2",
     # the task once per machine, both of them this one; the second one's output beside
-    "srun": 'shift; "$@" & first=$!; "$@" >"$0.second" 2>&1 || exit 1; wait $first',
+    "srun": '[[ $2 == --cpus-per-task=6 ]] || exit 9; shift 2\n'
+    '"$@" & first=$!; "$@" >"$0.second" 2>&1 || exit 1; wait $first',
 }
 
 
@@ -38,6 +39,7 @@ def test_two_machines_under_slurm_then_one_goes_on(
         ROOT / "scripts" / "train.slurm", "iwslt14_de_en_rdrop", tiny_data, "--save-dir", save, *options,
         "--max-epoch", 1, cwd=tmp_path, PATH=f"{tmp_path}:/usr/bin:/bin", SLURM_SUBMIT_DIR=str(ROOT),
         SLURM_JOB_ID="4711", SLURM_JOB_NODELIST="node[1-2]", SLURM_JOB_NUM_NODES="2",
+        SLURM_CPUS_PER_TASK="6",
     )  # fmt: skip
     both = first.stdout + first.stderr + (tmp_path / "srun.second").read_text(encoding="utf-8")
     assert first.returncode == 0, both
