@@ -18,6 +18,7 @@ COMMANDS = {
     "detokenize": ("rdrop_fairseq.corpus.filters", "Moses detokenization, stdin to stdout"),
     "clean": ("rdrop_fairseq.corpus.clean", "drop pairs by length and ratio (two files in, two files out)"),
     "prepare demo": ("rdrop_fairseq.corpus.demo", "a small corpus from message catalogs"),
+    "prepare verses": ("rdrop_fairseq.corpus.verses", "a small corpus of one narrow domain, Bible verses"),
     "prepare iwslt": ("rdrop_fairseq.corpus.iwslt", "IWSLT14 / IWSLT17"),
     "prepare wmt14": ("rdrop_fairseq.corpus.wmt14", "WMT14 En-De and En-Fr"),
     "prepare bisimcut": ("rdrop_fairseq.corpus.bidirectional", "both directions of a prepared corpus, for Bi-SimCut"),

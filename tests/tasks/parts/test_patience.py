@@ -48,6 +48,15 @@ def test_a_new_training_from_the_checkpoint_counts_anew(corpus, tmp_path, stoppe
     assert updates(tmp_path / "new") == 8
 
 
+def test_a_share_of_the_updates_so_far(corpus, tmp_path):
+    # the best validation is that at update 2: at 4 and 6 it is 2/4 and 4/6 of the updates back, at 8 it is 6/8
+    share = [*LEVEL, "--patience", "1", "--patience-share", "0.7"]
+    train(corpus, tmp_path, *share, "--max-update", 4)
+    assert updates(tmp_path) == 4
+    train(corpus, tmp_path, *share, "--max-update", 30)
+    assert updates(tmp_path) == 8
+
+
 def test_without_validation_there_is_nothing_to_keep(corpus, tmp_path):
     train(corpus, tmp_path, *LEVEL, "--disable-validation", "--max-update", 2)
     state = checkpoint_utils.load_checkpoint_to_cpu(str(tmp_path / "checkpoint_last.pt"))

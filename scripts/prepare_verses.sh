@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# Builds a small corpus of one narrow domain in work/verses, Spanish to English Bible verses; --help lists the options.
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+need_python fairseq
+rdrop prepare verses --out "$ROOT/work/verses" "$@"
