@@ -48,7 +48,8 @@ def main(argv: list[str], prog: str) -> None:
     trials = make_trials(systems, args, base)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the trainings too, as Ctrl-C does
     if not args.report:
-        run_all([trial for group in trials.values() for trial in group], args.parallel)
+        # all systems with the first seed, then with the next: what is done so far can always be compared
+        run_all([trial for group in zip(*trials.values()) for trial in group], args.parallel)
     write_report(systems, axes, trials, args)
 
 
