@@ -150,4 +150,4 @@ def test_a_language_model_is_what_fairseq_builds(name: str, tmp_path: Path) -> N
     assert width == ((16, 1024, 4096, 8) if adaptive else (12, 768, 3072, 12))
     assert layer.dropout_module.p == (0.3 if adaptive else 0.1)
     assert (model.decoder.adaptive_softmax is not None) == adaptive
-    assert criterion.cfg.rdrop_alpha == (1.0 if "rdrop" in name else 0.0)
+    assert criterion.schedule.alpha == (1.0 if "rdrop" in name else 0.0)
