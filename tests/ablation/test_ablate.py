@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from rdrop_fairseq.__main__ import main
-from rdrop_fairseq.ablation.trial import Trial, updates_done
+from rdrop_fairseq.ablation.trial import Trial, fingerprint, updates_done
 from rdrop_fairseq.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -107,6 +107,18 @@ def test_again_with_other_options_is_refused(finished, capsys):
     _, words = finished
     assert main([*words, "--dropout", "0.4"]) == 1
     assert "holds a training with other data or options" in capsys.readouterr().err
+
+
+def test_data_are_known_wherever_they_lie(tmp_path):
+    for place, word in (("here", "a"), ("there", "a"), ("changed", "b")):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "dict.de.txt").write_text(f"{word} 1\n", encoding="utf-8")
+        (tmp_path / place / "train.de-en.de.bin").write_bytes(b"1234")
+        (tmp_path / place / "preprocess.log").write_text(place, encoding="utf-8")
+    here, there, changed = (fingerprint(tmp_path / place) for place in ("here", "there", "changed"))
+    assert here == there != changed
+    (tmp_path / "there/train.de-en.de.bin").write_bytes(b"12345")
+    assert fingerprint(tmp_path / "there") != here
 
 
 def test_report_alone(finished, capsys):
