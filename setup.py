@@ -12,6 +12,7 @@ FAIRSEQ = [
     "fairseq-fixed; python_version >= '3.11' and (sys_platform != 'linux' or platform_machine != 'x86_64')",
 ]
 SUMMARIZATION = ["nltk", "rouge-score>=0.1.2", "tiktoken>=0.7"]
+TRITON = ["triton>=3.1; sys_platform == 'linux' and platform_machine == 'x86_64'"]  # CUDA builds of torch bring it
 PLOTS = ["matplotlib>=3.7"]
 VISION = ["timm>=1.0.9", "torchvision", "scikit-learn"]
 TEST = ["pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6", "mypy>=1.11", "types-PyYAML", "types-tqdm"]
@@ -41,7 +42,8 @@ setup(
         "fairseq": FAIRSEQ,
         "summarization": SUMMARIZATION,
         "plots": PLOTS,
+        "triton": TRITON,
         "vision": VISION,
-        "test": TEST + SUMMARIZATION + PLOTS + VISION,
+        "test": TEST + SUMMARIZATION + PLOTS + VISION + TRITON,
     },
 )

@@ -19,8 +19,8 @@ ARCHIVES = ("cnn_stories.tgz", "dailymail_stories.tgz")
 LISTS = {split: f"all_{split}.txt" for split in SPLITS}
 # address -> where the file is kept, from the folder of all data
 ADDRESSES = {
-    **{f"{_STORIES}/{name}": f"cnndm/download/{name}" for name in ARCHIVES},
-    **{f"{_LISTS}/{name}": f"cnndm/download/{name}" for name in LISTS.values()},
+    **{f"{STORY_HOST}/{name}": f"cnndm/download/{name}" for name in ARCHIVES},
+    **{f"{LIST_HOST}/{name}": f"cnndm/download/{name}" for name in LISTS.values()},
 }
 KNOWN = {"train": Known(287_227), "val": Known(13_368), "test": Known(11_490)}
 

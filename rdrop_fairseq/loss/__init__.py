@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from rdrop_fairseq.errors import UserError
+from rdrop_fairseq.loss.choose import IMPLEMENTATIONS, choose_impl, make_sweep
 from rdrop_fairseq.loss.eager import eager_loss
 from rdrop_fairseq.loss.fused import LinearLoss, LogitsLoss, working_dtype
-from rdrop_fairseq.loss.rows import RowSweep
 from rdrop_fairseq.loss.weights import ViewWeights, cutoff_weights, plain_weights, rdrop_weights, simcut_weights
 
 __all__ = [
@@ -30,8 +30,6 @@ __all__ = [
     "rdrop_weights",
     "simcut_weights",
 ]
-
-IMPLEMENTATIONS = ("auto", "fused", "eager")
 
 
 def rdrop_loss(
@@ -53,8 +51,9 @@ def rdrop_loss(
     logits: [m*N, V] or [m*B, T, V], finite; target: [N] or [B, T], int64; positions whose target is `ignore_index` do
     not count. Give `alpha` (and `views`, m) for R-Drop, or `weights` for another objective on the same views.
     label_smoothing: 1 - eps on the reference, eps / (V - 1) on each other class (fairseq's; torch's eps is
-    eps V / (V - 1)). impl: "fused" (chunked, closed-form gradient), "eager" (plain torch, about ten tensors of the
-    logits' size), "auto" (fused on CPU and CUDA, else eager).
+    eps V / (V - 1)). impl: "fused" (chunked, closed-form gradient; on a GPU by a Triton kernel where that works;
+    "fused-triton" and "fused-torch" name one), "eager" (plain torch, about ten tensors of the logits' size), "auto"
+    (fused on CPU and CUDA, else eager).
 
     Returns (loss, nll, kl): fp32 scalars (float64 for float64 logits) in nats, summed over positions. nll: without
     smoothing, mean over views. kl: mean over the weighted pairs of views. Only loss carries a gradient.
@@ -68,7 +67,7 @@ def rdrop_loss(
     index = _positions(logits, target, logits.size(-1), weights, label_smoothing, ignore_index)
     if impl == "eager":
         return eager_loss(logits, target, weights, label_smoothing, ignore_index)
-    kernel = RowSweep(weights, label_smoothing, logits.size(-1))
+    kernel = make_sweep(impl, weights, label_smoothing, logits.size(-1), logits.device, working_dtype(logits))
     stacked = logits.view(weights.views, -1, logits.size(-1))
     return LogitsLoss.apply(stacked, index, target[index], kernel)
 
@@ -103,24 +102,15 @@ def linear_rdrop_loss(
     if impl == "eager":
         logits = torch.nn.functional.linear(features, weight, bias)
         return eager_loss(logits, target, weights, label_smoothing, ignore_index)
-    kernel = RowSweep(weights, label_smoothing, weight.size(0))
+    operand = _product_dtype(features, weight)
+    kernel = make_sweep(impl, weights, label_smoothing, weight.size(0), features.device, operand)
     stacked = features.view(weights.views, -1, features.size(-1))
     if index.numel() < target.numel():
         stacked, target = stacked.index_select(1, index), target[index]
     grad = torch.is_grad_enabled()
     wanted = tuple(grad and t is not None and t.requires_grad for t in (stacked, weight, bias))
-    operand = _product_dtype(stacked, weight)
     with torch.autocast(features.device.type, enabled=False):
         return LinearLoss.apply(stacked, weight, bias, target, kernel, operand, wanted)
-
-
-def choose_impl(impl: str, device: torch.device) -> str:
-    """The implementation that `impl` means on this device, never "auto". Raises UserError for an unknown one."""
-    if impl not in IMPLEMENTATIONS:
-        raise UserError(f"impl must be one of {', '.join(IMPLEMENTATIONS)}, got {impl!r}")
-    if impl != "auto":
-        return impl
-    return "fused" if device.type in ("cpu", "cuda") else "eager"
 
 
 def _weights(alpha: Optional[float], views: int, weights: Optional[ViewWeights]) -> ViewWeights:
@@ -146,6 +136,9 @@ def _positions(
     if not index.numel():
         raise UserError(f"no position of this batch counts ({target.numel()} targets, all padding): leave it out")
     kept = target[index]
+    if kept.device.type == "cuda":  # looking at values would stop the host until the device has caught up
+        torch._assert_async(((kept >= 0) & (kept < classes)).all())
+        return index
     worst = int(kept.min()) if int(kept.min()) < 0 else int(kept.max())
     if not 0 <= worst < classes:
         raise UserError(f"target {worst} is outside the vocabulary of {classes} classes: check the dictionary")

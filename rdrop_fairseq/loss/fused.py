@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from rdrop_fairseq.loss.half import HalfLinearSweep
 from rdrop_fairseq.loss.rows import Chunk, RowSweep
 
 # Bytes of fp32 logits of one chunk, all views together, and the most positions that are worth their memory. Measured
@@ -125,7 +126,8 @@ class LinearLoss(torch.autograd.Function):
         wanted: tuple[bool, bool, bool],
     ) -> tuple[Tensor, ...]:
         """features: [m, n, d]; weight: [V, d]; bias: [V] or None; target: [n]; operand: dtype of the products."""
-        sweep = _LinearSweep(features, weight, bias, kernel, operand, wanted)
+        half = kernel.takes_half and operand in (torch.float16, torch.bfloat16)
+        sweep = (HalfLinearSweep if half else _LinearSweep)(features, weight, bias, kernel, operand, wanted)
         totals = Totals(features.device, sweep.dtype)
         rows = chunk_rows(target.numel(), features.size(0), weight.size(0), features.device.type)
         for start, end in spans(target.numel(), rows):

@@ -53,6 +53,8 @@ class Chunk:
 class RowSweep:
     """The sweep over chunks of one loss: holds its weights and the scratch memory that every chunk reuses."""
 
+    takes_half = False  # whether logits may be in half precision
+
     def __init__(self, weights: ViewWeights, label_smoothing: float, classes: int) -> None:
         self.weights = weights
         self.other = label_smoothing / (classes - 1)  # e: the share of every class

@@ -15,7 +15,7 @@ BAD_OPTIONS = [
     ({"alpha": -1.0}, "alpha must be a finite number >= 0, got -1.0"),
     ({"alpha": math.nan}, "alpha must be a finite number >= 0, got nan"),
     ({"alpha": 1.0, "views": 1}, "at least 2 views of a batch, got 1"),
-    ({"alpha": 1.0, "impl": "fast"}, "impl must be one of auto, fused, eager, got 'fast'"),
+    ({"alpha": 1.0, "impl": "fast"}, "impl must be one of auto, fused, fused-torch, fused-triton, eager, got 'fast'"),
     ({"alpha": 1.0, "label_smoothing": 1.0}, r"label smoothing must be in \[0, 1\), got 1.0"),
     ({"alpha": 1.0, "label_smoothing": -0.1}, r"label smoothing must be in \[0, 1\), got -0.1"),
     ({"alpha": 1.0, "views": 3}, "3 views of 5 targets need 15 rows, got 10"),

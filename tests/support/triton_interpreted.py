@@ -1,0 +1,138 @@
+"""Started with TRITON_INTERPRET=1: the kernel on CPU tensors beside float64, as JSON lines of errors.
+
+A module of its own, since interpreting and compiling cannot share a process.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import torch
+
+from rdrop_fairseq.loss import ViewWeights, choose, linear_rdrop_loss, plain_weights, rdrop_weights, simcut_weights
+from rdrop_fairseq.loss.eager import eager_loss
+from rdrop_fairseq.loss.fused import LinearLoss
+from rdrop_fairseq.loss.rows import RowSweep
+from rdrop_fairseq.loss.rows_triton import TritonSweep, padded
+
+WEIGHTS = {
+    "rdrop": rdrop_weights(5.0),
+    "simcut": simcut_weights(3.0),
+    "asymmetric": ViewWeights((0.3, 2.0), ((0.0, 1.5), (0.2, 0.0))),
+    "divergence only": ViewWeights((0.0, 0.0), ((0.0, 1.0), (0.5, 0.0))),
+    "plain": plain_weights(2.0),
+}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def inputs(kind: str, views: int, classes: int, dtype: torch.dtype) -> torch.Tensor:
+    """[m, 5, V] logits with NaN in the padding of their rows."""
+    draw = torch.Generator().manual_seed(classes)
+    z = torch.randn(views, 5, classes, generator=draw, dtype=torch.float64) * 3
+    if kind == "equal":
+        z[-1] = z[0]
+    if kind == "gaps":
+        z[0, :, 3] += 250
+        z[-1, :, 5] -= 300
+    whole = torch.full((views, 5, padded(classes)), float("nan"), dtype=dtype)
+    whole[..., :classes] = z
+    return whole[..., :classes]
+
+
+def measure(kind: str, classes: int, name: str, dtype: torch.dtype) -> dict[str, float]:
+    """Errors relative to float64 on the same, rounded, logits; of the torch sweep as well."""
+    weights = WEIGHTS[name]
+    z, views = inputs(kind, weights.views, classes, dtype), weights.views
+    target = torch.tensor([0, classes - 1, 3, 5, classes // 2])
+    exact = z.double().requires_grad_()
+    truth = eager_loss(exact.flatten(0, 1), target, weights, 0.1, -100)
+    (gradient,) = torch.autograd.grad(truth[0], exact)
+    logits = z.float().contiguous()
+    found = {"torch": RowSweep(weights, 0.1, classes)(logits, target, logits.sum(-1), True)}
+    sweep = TritonSweep(weights, 0.1, classes)
+    sweep.warps = 1
+    found["triton"] = sweep(z, target, None, True)
+    errors: dict[str, float] = {"kl": found["triton"].kl.item()}
+    for which, chunk in found.items():
+        assert chunk.grad is not None
+        whole = torch.stack([chunk.grad[i].double() * chunk.scale[i] + chunk.constant[i] for i in range(views)])
+        errors[f"{which} gradient"] = ((whole - gradient).norm() / gradient.norm().clamp_min(1e-6)).item()
+        for what, value, right in zip(("loss", "nll", "kl"), (chunk.loss, chunk.nll, chunk.kl), truth):
+            errors[f"{which} {what}"] = abs(value.item() - right.item()) / (1 + abs(truth[0].item()))
+    return errors
+
+
+def check_products(dtype: torch.dtype, bias: bool) -> dict[str, float]:
+    """Features to gradients with logits that stay in half precision, relative to float64 on the same operands."""
+    draw = torch.Generator().manual_seed(1)
+    views, rows, width, classes = 2, 11, 16, 203
+    x = torch.randn(views, rows, width, generator=draw).to(dtype)
+    w = (torch.randn(classes, width, generator=draw) * 0.5).to(dtype)
+    b = torch.linspace(-1, 1, classes).to(dtype) if bias else None
+    target = torch.randint(classes, (rows,), generator=draw)
+    leaves = [t.clone().requires_grad_() for t in (x, w, b) if t is not None]
+    sweep = TritonSweep(WEIGHTS["asymmetric"], 0.1, classes)
+    sweep.warps = 1
+    loss, *_ = LinearLoss.apply(
+        leaves[0], leaves[1], leaves[2] if bias else None, target, sweep, dtype, (True, True, bias)
+    )
+    found = torch.autograd.grad(loss, leaves)
+    exact = [t.double().detach().requires_grad_() for t in leaves]
+    z = exact[0] @ exact[1].t() + (exact[2] if bias else 0)
+    truth = eager_loss(z.flatten(0, 1), target, WEIGHTS["asymmetric"], 0.1, -100)[0]
+    right = torch.autograd.grad(truth, exact)
+    errors = {f"gradient {i}": ((a.double() - t).norm() / t.norm()).item() for i, (a, t) in enumerate(zip(found, right))}
+    return {"loss": abs(loss.item() - truth.item()) / truth.item(), **errors}
+
+
+def check_fallback() -> dict[str, object]:
+    """What the self-check says of the kernel as it is, 5 % off in one column, and of one that does not run."""
+    cpu, good = torch.device("cpu"), TritonSweep.__call__
+
+    def wrong(self, z, *args):
+        chunk = good(self, z, *args)
+        z[..., 17] *= 1.05
+        return chunk
+
+    def broken(self, *_):
+        raise RuntimeError("out of resource: shared memory")
+
+    said: dict[str, object] = {"good": choose.compare(cpu, torch.bfloat16, 2)}
+    for name, call in (("wrong", wrong), ("broken", broken)):
+        TritonSweep.__call__ = call
+        choose.works.cache_clear()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            said[name] = [choose.works(cpu, torch.float32, 2), choose.works(cpu, torch.float32, 2)]
+        said[f"{name} warnings"] = [str(w.message) for w in caught]
+    TritonSweep.__call__ = good
+    return said
+
+
+def check_by_name() -> float:
+    """--rdrop-impl fused-triton on fp32 features: largest difference from fused-torch, relative."""
+    draw = torch.Generator().manual_seed(3)
+    x, w = torch.randn(12, 8, generator=draw).requires_grad_(), torch.randn(70, 8, generator=draw).requires_grad_()
+    y = torch.randint(70, (6,), generator=draw)
+    y[2] = -100
+    results = []
+    for impl in ("fused-torch", "fused-triton"):
+        loss, nll, kl = linear_rdrop_loss(x, w, y, alpha=5.0, label_smoothing=0.1, impl=impl)
+        results.append([loss, nll, kl, *torch.autograd.grad(loss, (x, w))])
+    return max(((a - b).norm() / a.norm()).item() for a, b in zip(*results))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    cases = [("normal", v, name) for v in (33, 1000, 1003) for name in WEIGHTS]
+    cases += [("equal", 33, "rdrop"), ("gaps", 1003, "rdrop"), ("gaps", 33, "simcut"), ("normal", 8000, "rdrop")]
+    for kind, classes, name in cases:
+        for dtype in DTYPES if classes < 8000 else ["bf16"]:
+            case = {"kind": kind, "classes": classes, "weights": name, "dtype": dtype}
+            print(json.dumps({**case, **measure(kind, classes, name, DTYPES[dtype])}))
+    for dtype in ("bf16", "fp16"):
+        for bias in (False, True):
+            print(json.dumps({"kind": "products", "dtype": dtype, **check_products(DTYPES[dtype], bias)}))
+    print(json.dumps({"kind": "fallback", **check_fallback()}))
+    print(json.dumps({"kind": "by name", "difference": check_by_name()}))
