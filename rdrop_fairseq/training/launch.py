@@ -14,17 +14,18 @@ import shutil
 import socket
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.files import PACKAGE
 from rdrop_fairseq.training.batch import Batch, plan
 from rdrop_fairseq.training.config import Experiment, find_config, read_config
 from rdrop_fairseq.training.data import check_data
-from rdrop_fairseq.training.resume import instead_of_broken_last
+from rdrop_fairseq.training.resume import instead_of_broken_last, only_one
 
 # Fixed by the launcher; after `--` they would contradict what it has worked out.
 RESERVED = ("--user-dir", "--distributed-world-size", "--distributed-init-method", "--distributed-rank")
@@ -41,6 +42,8 @@ class Job:
     save_dir: Path
     log: Path
     summary: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""  # the same on each machine of a training on several; empty for one
 
 
 def argument_parser(prog: str) -> argparse.ArgumentParser:
@@ -64,7 +67,7 @@ def argument_parser(prog: str) -> argparse.ArgumentParser:
 
 def prepare(args: argparse.Namespace, extra: list[str]) -> Job:
     """Check everything and put the command together. Raises UserError; nothing is written."""
-    from rdrop_fairseq.training import hardware, options
+    from rdrop_fairseq.training import hardware, options, record
 
     experiment = read_config(Path(shown_path(find_config(args.config, args.root))), args.config)
     data = args.data or default_data(experiment, args.root)
@@ -98,7 +101,10 @@ def prepare(args: argparse.Namespace, extra: list[str]) -> Job:
     state = "continues" if (save_dir / "checkpoint_last.pt").exists() else "starts"
     summary = f"{experiment.name} {state} in {save_dir}: {batch or 'batch as given'}; {precision}"
     log = "train.log" if args.nodes == 1 else f"train.{socket.gethostname()}.log"
-    return Job(command, save_dir, save_dir / log, summary)
+    effective = f"{batch.per_update} {batch.unit}" if batch else None
+    fixed = record.settings(seen, effective)
+    record.check(save_dir, fixed)
+    return Job(command, save_dir, save_dir / log, summary, fixed, args.rendezvous if args.nodes > 1 else "")
 
 
 def default_data(experiment: Experiment, root: Path) -> str:
@@ -284,15 +290,25 @@ def become(job: Job) -> None:
     Signals and the exit status are then the training's own, and nothing of this process stays in memory. `tee -p`
     writes the log to its end even where nobody reads the output any more (`train ... | head`).
     """
-    job.save_dir.mkdir(parents=True, exist_ok=True)
-    os.environ["PYTHONUNBUFFERED"] = "1"
-    tee = subprocess.Popen(["tee", "-a", "-i", "-p", str(job.log)], stdin=subprocess.PIPE)
-    assert tee.stdin is not None
-    os.dup2(tee.stdin.fileno(), 1)
-    os.dup2(tee.stdin.fileno(), 2)
-    tee.stdin.close()
-    print(f"# {datetime.now():%Y-%m-%d %H:%M:%S}  {job.summary}\n{pretty(job.command)}", flush=True)
-    os.execv(job.command[0], job.command)
+    from rdrop_fairseq.training import record
+
+    with only_one(job.save_dir / "lock", job.name) as lock:
+        record.check(job.save_dir, job.settings)  # once more: another training may have begun since
+        record.write(job.save_dir, job.settings)
+        if not job.name:
+            (job.save_dir / "lock").write_text(f"{os.getpid()}\n", encoding="utf-8")  # exec keeps the number
+        os.set_inheritable(lock.fileno(), True)
+        os.environ["PYTHONUNBUFFERED"] = "1"
+        # tee lives as long as any process of the training can write, and so does the lock
+        tee = subprocess.Popen(
+            ["tee", "-a", "-i", "-p", str(job.log)], stdin=subprocess.PIPE, pass_fds=[lock.fileno()]
+        )
+        assert tee.stdin is not None
+        os.dup2(tee.stdin.fileno(), 1)
+        os.dup2(tee.stdin.fileno(), 2)
+        tee.stdin.close()
+        print(f"# {datetime.now():%Y-%m-%d %H:%M:%S}  {job.summary}\n{pretty(job.command)}", flush=True)
+        os.execv(job.command[0], job.command)
 
 
 def main(argv: list[str], prog: str) -> Optional[int]:

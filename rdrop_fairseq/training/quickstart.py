@@ -103,7 +103,7 @@ class Training:
 def train(training: Training) -> float:
     """Trains, or goes on, or finds it done; returns the seconds that it took in all."""
     record = training.save_dir / "training.json"
-    with only_one(training.save_dir / "lock") as lock:
+    with only_one(training.save_dir / "quickstart.lock") as lock:  # `lock` is the training's own
         known: dict[str, Any] = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
         key = training.key()
         if known and known["key"] != key:
@@ -132,7 +132,7 @@ def _run(training: Training, lock: int) -> float:
     with subprocess.Popen(
         training.command(), stdout=pipe, stderr=subprocess.STDOUT, text=True, errors="replace", pass_fds=[lock]
     ) as process:
-        (training.save_dir / "lock").write_text(f"{process.pid}\n", encoding="utf-8")
+        (training.save_dir / "quickstart.lock").write_text(f"{process.pid}\n", encoding="utf-8")
         assert process.stdout is not None
         try:
             total, start = training.number("max-update"), training.number("rdrop-start-updates")

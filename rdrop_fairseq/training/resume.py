@@ -7,7 +7,9 @@ kill during that copy leaves half a file, which a resumed training would die on.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
+import sys
 import time
 import zipfile
 import zlib
@@ -48,29 +50,55 @@ def instead_of_broken_last(save_dir: Path) -> Path | None:
 
 
 @contextlib.contextmanager
-def only_one(path: Path) -> Iterator[IO[str]]:
+def only_one(path: Path, job: str = "") -> Iterator[IO[str]]:
     """Holds the lock file `path`, which to give on to a child process (pass_fds) makes it last as long as that one.
 
-    Raises UserError if another process has it: one that is in use, or a child that outlived its parent.
+    job: what the machines of one training call it; they share the lock, each being started by a command of its own.
+    Raises UserError if another process has it: one that is in use, or a child that outlived its parent. A file system
+    that keeps no locks is used without one, with a warning.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+", encoding="utf-8") as lock:
-        if not _locked(lock):
-            lock.seek(0)
-            who = lock.read().strip() or "unknown"
+        if not _locked(lock, job):
+            who = _content(lock) or "unknown"
             raise UserError(
                 f"{path.parent}: a training is still running there (process {who}); wait for it, or end it: kill {who}"
             )
         yield lock
 
 
-def _locked(lock: IO[str]) -> bool:
+def _locked(lock: IO[str], job: str) -> bool:
     until = time.monotonic() + PATIENCE
-    while True:
+    while time.monotonic() < until:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _flock(lock, fcntl.LOCK_EX):
+                if not job:
+                    return True
+                lock.truncate(0)
+                lock.write(f"{job}\n")
+                lock.flush()
+            # between giving up the lock for one alone and having the shared one, another job may have come
+            if job and _content(lock) == job and _flock(lock, fcntl.LOCK_SH) and _content(lock) == job:
+                return True
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
+                raise
+            print(
+                f"warning: no locks on the file system of {lock.name}: start no second training there", file=sys.stderr
+            )
             return True
-        except BlockingIOError:
-            if time.monotonic() > until:
-                return False
-            time.sleep(0.1)
+        time.sleep(0.1)
+    return False
+
+
+def _flock(lock: IO[str], how: int) -> bool:
+    try:
+        fcntl.flock(lock, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _content(lock: IO[str]) -> str:
+    lock.seek(0)
+    return lock.read().strip()

@@ -82,8 +82,7 @@ def check_products(dtype: torch.dtype, bias: bool) -> dict[str, float]:
     z = exact[0] @ exact[1].t() + (exact[2] if bias else 0)
     truth = eager_loss(z.flatten(0, 1), target, WEIGHTS["asymmetric"], 0.1, -100)[0]
     right = torch.autograd.grad(truth, exact)
-    pairs = enumerate(zip(found, right))
-    errors = {f"gradient {i}": ((a.double() - t).norm() / t.norm()).item() for i, (a, t) in pairs}
+    errors = {f"gradient {i}": ((a.double() - t).norm() / t.norm()).item() for i, (a, t) in enumerate(zip(found, right))}
     return {"loss": abs(loss.item() - truth.item()) / truth.item(), **errors}
 
 
