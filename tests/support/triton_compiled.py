@@ -1,4 +1,4 @@
-"""Compiles the kernel for GPUs that are not here; prints JSON lines: registers, spills and what a multiprocessor holds."""
+"""Compiles the kernel for GPUs that are not here; prints JSON lines: registers, spills, resident warps."""
 
 from __future__ import annotations
 

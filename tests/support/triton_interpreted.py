@@ -82,7 +82,8 @@ def check_products(dtype: torch.dtype, bias: bool) -> dict[str, float]:
     z = exact[0] @ exact[1].t() + (exact[2] if bias else 0)
     truth = eager_loss(z.flatten(0, 1), target, WEIGHTS["asymmetric"], 0.1, -100)[0]
     right = torch.autograd.grad(truth, exact)
-    errors = {f"gradient {i}": ((a.double() - t).norm() / t.norm()).item() for i, (a, t) in enumerate(zip(found, right))}
+    pairs = enumerate(zip(found, right))
+    errors = {f"gradient {i}": ((a.double() - t).norm() / t.norm()).item() for i, (a, t) in pairs}
     return {"loss": abs(loss.item() - truth.item()) / truth.item(), **errors}
 
 
