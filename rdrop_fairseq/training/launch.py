@@ -25,7 +25,7 @@ from rdrop_fairseq.files import PACKAGE
 from rdrop_fairseq.training.batch import Batch, plan
 from rdrop_fairseq.training.config import Experiment, find_config, read_config
 from rdrop_fairseq.training.data import check_data
-from rdrop_fairseq.training.resume import instead_of_broken_last, only_one
+from rdrop_fairseq.training.resume import instead_of_broken_last, only_one, updates_done
 
 # Fixed by the launcher; after `--` they would contradict what it has worked out.
 RESERVED = ("--user-dir", "--distributed-world-size", "--distributed-init-method", "--distributed-rank")
@@ -43,6 +43,7 @@ class Job:
     log: Path
     summary: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+    finished: str = ""  # why there is nothing left to train
     name: str = ""  # the same on each machine of a training on several; empty for one
 
 
@@ -104,7 +105,23 @@ def prepare(args: argparse.Namespace, extra: list[str]) -> Job:
     effective = f"{batch.per_update} {batch.unit}" if batch else None
     fixed = record.settings(seen, effective)
     record.check(save_dir, fixed)
-    return Job(command, save_dir, save_dir / log, summary, fixed, args.rendezvous if args.nodes > 1 else "")
+    return Job(
+        command,
+        save_dir,
+        save_dir / log,
+        summary,
+        settings=fixed,
+        finished=reason_to_end(seen, save_dir),
+        name=args.rendezvous if args.nodes > 1 else "",
+    )
+
+
+def reason_to_end(seen: argparse.Namespace, save_dir: Path) -> str:
+    """Why fairseq would have nothing to train: it would make one update more, validate and save. Empty if it has."""
+    if not seen.max_update or seen.restore_file != "checkpoint_last.pt" or seen.reset_optimizer:
+        return ""
+    done = updates_done(save_dir)
+    return f"finished: {done} updates of {seen.max_update}" if done >= seen.max_update else ""
 
 
 def default_data(experiment: Experiment, root: Path) -> str:
@@ -312,7 +329,7 @@ def become(job: Job) -> None:
 
 
 def main(argv: list[str], prog: str) -> Optional[int]:
-    """Command line entry; returns only for --dry-run."""
+    """Command line entry; returns only for --dry-run and where there is nothing to train."""
     cut = argv.index("--") if "--" in argv else len(argv)
     args = argument_parser(prog).parse_args(argv[:cut])
     for name in ("processes", "nodes"):
@@ -321,6 +338,9 @@ def main(argv: list[str], prog: str) -> Optional[int]:
     job = prepare(args, argv[cut + 1 :])
     if args.dry_run:
         print(f"# {job.summary}\n{pretty(job.command)}")
+        return 0
+    if job.finished:
+        print(f"{job.save_dir}: {job.finished}; `-- --max-update N` trains on")
         return 0
     become(job)
     return None

@@ -17,15 +17,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from rdrop_fairseq import checkpoint
 from rdrop_fairseq.errors import UserError
 
 PATIENCE = 15.0  # seconds; a data loader's process notices within 5 that its training was killed
 
 
-def is_whole(checkpoint: Path) -> bool:
+def is_whole(path: Path) -> bool:
     """Whether a checkpoint is all there: torch.save's zip archive with its table at the end and every sum right."""
     try:
-        with zipfile.ZipFile(checkpoint) as archive:
+        with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError):
         return False
@@ -47,6 +48,15 @@ def instead_of_broken_last(save_dir: Path) -> Path | None:
     if found is None:
         raise UserError(f"{last} is cut short and no other checkpoint beside it is whole: remove it to start anew")
     return found
+
+
+def updates_done(save_dir: Path) -> int:
+    """Updates of the training that checkpoint_last.pt holds; 0 where there is none, or none that can be read."""
+    try:
+        history = checkpoint.load(save_dir / "checkpoint_last.pt").get("optimizer_history") or [{}]
+    except UserError:
+        return 0
+    return int(history[-1].get("num_updates", 0))
 
 
 @contextlib.contextmanager

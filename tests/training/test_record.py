@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.training import hardware, launch, record, resume
@@ -52,6 +53,15 @@ def test_options_of_another_version_are_no_difference(start, tmp_path: Path) -> 
     del known["dropout"]
     (tmp_path / record.NAME).write_text(json.dumps(known))
     start()
+
+
+def test_a_finished_training_is_not_trained_on(start, tmp_path: Path) -> None:
+    assert start("--max-update", "16").finished == ""
+    state = {"model": {"weight": torch.zeros(1)}, "optimizer_history": [{"num_updates": 16}]}
+    torch.save(state, tmp_path / "checkpoint_last.pt")
+    assert start("--max-update", "16").finished == "finished: 16 updates of 16"
+    assert start("--max-update", "17").finished == ""
+    assert start("--max-update", "16", "--reset-optimizer").finished == ""
 
 
 def test_two_launches_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd) -> None:
