@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import signal
 import stat
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 from rdrop_fairseq.__main__ import main
@@ -56,6 +59,27 @@ def test_two_machines_under_slurm_then_one_goes_on(
     assert updates(second.stdout) == [(2, tokens, sentences, 2)]
     assert second.stdout in (save / "train.log").read_text(encoding="utf-8")
     assert (save / "checkpoint_best.pt").is_file()
+
+
+def test_slurm_requeues_a_job_whose_time_is_up(tmp_path: Path) -> None:
+    """The signal reaches the batch script alone; its status stays that of the step."""
+    bodies = {
+        "scontrol": f'if [[ $1 == requeue ]]; then echo "$@" >>"{tmp_path}/requeued"; else echo here; fi',
+        "srun": f'touch "{tmp_path}/running"; until [[ -e "{tmp_path}/requeued" ]]; do sleep 0.1; done; exit 7',
+    }
+    for name, body in bodies.items():
+        (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{body}\n", encoding="utf-8")
+        (tmp_path / name).chmod(stat.S_IRWXU)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "PYTHON": sys.executable, "SLURM_SUBMIT_DIR": str(ROOT)}
+    environment |= {"SLURM_JOB_ID": "4711", "SLURM_JOB_NODELIST": "here", "SLURM_JOB_NUM_NODES": "1"}
+    command = [str(ROOT / "scripts" / "train.slurm"), "iwslt14_de_en_rdrop"]
+    with subprocess.Popen(command, env=environment) as job:
+        while not (tmp_path / "running").exists():
+            assert job.poll() is None
+            time.sleep(0.05)
+        job.send_signal(signal.SIGUSR1)
+        assert job.wait(timeout=60) == 7
+    assert (tmp_path / "requeued").read_text() == "requeue 4711\n"
 
 
 def test_the_run_takes_the_launchers_place(tmp_path: Path, script) -> None:
