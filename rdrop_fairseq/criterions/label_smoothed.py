@@ -64,7 +64,9 @@ class LabelSmoothedMultiView(MultiView, LabelSmoothedCrossEntropyCriterion):
     def targets(self, sample: dict[str, Any]) -> Tensor:
         """Targets [B, T] with the ignored prefix as padding. Raises UserError if the batch has no target at all."""
         target: Tensor = sample["target"]
-        if not target.numel() or not target.ne(self.padding_idx).any():
+        # on a GPU the batch's own count is taken: looking at the targets would stop the host
+        counted = sample["ntokens"] if target.device.type == "cuda" else target.ne(self.padding_idx).any()
+        if not target.numel() or not counted:
             raise UserError(f"a batch of {target.size(0)} sentences has no target token: check the data set")
         if not self.ignore_prefix_size:
             return target

@@ -63,7 +63,9 @@ class Cutoff:
     def cuttable(self, tokens: Tensor, side: str) -> Tensor:
         """Which of the tokens [B, T] may be cut: bool [B, T]."""
         specials = self.source_specials if side == "encoder" else self.target_specials
-        kept = torch.isin(tokens, tokens.new_tensor(specials))
+        kept = torch.zeros_like(tokens, dtype=torch.bool)
+        for special in specials:  # a tensor of them would be a copy that the host waits for
+            kept |= tokens.eq(special)
         if side == "decoder":
             text = tokens.ne(self.target_padding)
             kept |= text & text.cumsum(1).eq(1)
