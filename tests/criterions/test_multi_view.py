@@ -116,7 +116,7 @@ def test_the_callers_sample_is_not_changed(forward):
 
 def test_adaptive_softmax_names_the_option_to_change():
     model = make_model(adaptive_softmax_cutoff="8,16", share_all_embeddings=False)
-    with pytest.raises(UserError, match="has none: use --criterion adaptive_loss_rdrop, or leave out --adaptive-softmax-cutoff"):
+    with pytest.raises(UserError, match="use --criterion adaptive_loss_rdrop, or leave out --adaptive-softmax-cutoff"):
         step(make_criterion("rdrop"), model, make_sample())
 
 
