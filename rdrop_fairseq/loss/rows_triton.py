@@ -12,6 +12,7 @@ aligned to 16 bytes by padding (`padded`), which keeps loads wide; the padding m
 from __future__ import annotations
 
 import contextlib
+import math
 from typing import Optional
 
 import torch
@@ -20,6 +21,7 @@ import triton.language as tl
 from torch import Tensor
 
 from rdrop_fairseq.loss.rows import Chunk, RowSweep
+from rdrop_fairseq.loss.weights import ViewWeights
 
 # Below every logit that fp32, bf16 or fp16 training produces, yet finite: infinity minus itself would be NaN.
 NOTHING = tl.constexpr(-1.0e30)
@@ -201,6 +203,12 @@ def padded(classes: int) -> int:
     return -(-classes // ALIGNED) * ALIGNED
 
 
+def lift_of(dtype: torch.dtype, weights: ViewWeights) -> float:
+    """The power of two that gradients are stored with: lower for heavy weights, whose gradients are large."""
+    heaviest = max(*weights.ce, weights.kl_total, 8.0)
+    return LIFT[dtype] / 2.0 ** math.ceil(math.log2(heaviest / 8)) if dtype in LIFT else 1.0
+
+
 class TritonSweep(RowSweep):
     """RowSweep's call on a GPU: half or fp32 logits, one or two views, no Jensen-Shannon term.
 
@@ -216,7 +224,7 @@ class TritonSweep(RowSweep):
     ) -> Chunk:
         """z: [m, r, V] of unit column stride, overwritten; target: [r]. `z_sum` is not needed. See RowSweep."""
         views, rows, classes = z.shape
-        lift = LIFT.get(z.dtype, 1.0)
+        lift = lift_of(z.dtype, self.weights)
         terms = torch.empty(3, rows, dtype=torch.float32, device=z.device)
         warps = self.warps or (FEW_WARPS if classes <= LONG_ROW else MANY_WARPS)
         ce, kl = self.weights.ce, self.weights.kl

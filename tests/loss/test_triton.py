@@ -42,7 +42,7 @@ def interpreted(tmp_path_factory):
 def test_values_and_gradients_beside_float64_and_the_torch_sweep(interpreted):
     """The torch sweep has fp32 logits for all dtypes; the kernel's gradient is rounded to the dtype of the logits."""
     cases = [case for case in interpreted if "classes" in case]
-    assert len(cases) == (3 * 5 + 3) * 3 + 1
+    assert len(cases) == (3 * 6 + 4) * 3 + 1
     for case in cases:
         for what in ("loss", "nll", "kl"):
             assert case[f"triton {what}"] <= case[f"torch {what}"] + 1e-6, case

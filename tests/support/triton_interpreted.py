@@ -22,6 +22,7 @@ WEIGHTS = {
     "asymmetric": ViewWeights((0.3, 2.0), ((0.0, 1.5), (0.2, 0.0))),
     "divergence only": ViewWeights((0.0, 0.0), ((0.0, 1.0), (0.5, 0.0))),
     "plain": plain_weights(2.0),
+    "heavy": rdrop_weights(100.0),
 }
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -127,7 +128,8 @@ def check_by_name() -> float:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     cases = [("normal", v, name) for v in (33, 1000, 1003) for name in WEIGHTS]
-    cases += [("equal", 33, "rdrop"), ("gaps", 1003, "rdrop"), ("gaps", 33, "simcut"), ("normal", 8000, "rdrop")]
+    cases += [("equal", 33, "rdrop"), ("gaps", 1003, "rdrop"), ("gaps", 33, "simcut"), ("gaps", 33, "heavy")]
+    cases += [("normal", 8000, "rdrop")]
     for kind, classes, name in cases:
         for dtype in DTYPES if classes < 8000 else ["bf16"]:
             case = {"kind": kind, "classes": classes, "weights": name, "dtype": dtype}
