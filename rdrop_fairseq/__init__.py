@@ -8,8 +8,9 @@ The way of a batch, one direction; no stage knows the next:
     loss/         features or logits of m views -> loss, nll, kl; usable without fairseq
 
 Around it: corpus/ (raw archives to binarized data), training/ (configs to fairseq-train), scoring/ (checkpoints to
-numbers), summarizing/ (a checkpoint and articles to summaries), ablation/ (grids of trainings), benchmark/ (time and
-memory), compat (a released fairseq under today's torch), __main__ (the command line).
+numbers), summarizing/ (a checkpoint and articles to summaries), vision/ (Vision Transformers, without fairseq),
+ablation/ (grids of trainings), experiments/ (does it help on small data), benchmark/ (time and memory), compat (a
+released fairseq under today's torch), __main__ (the command line).
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ import importlib.util
 import logging
 import sys
 
+from rdrop_fairseq.errors import install
+
 __version__ = "0.1.0"
 
 NEEDS_FAIRSEQ = (
     "fairseq is not installed: rdrop_fairseq.loss and the text tools work, training does not; "
-    'install it with: pip install "rdrop-fairseq[fairseq]"'
+    f"install it with: {install('fairseq')}"
 )
 
 

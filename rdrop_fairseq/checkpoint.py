@@ -1,9 +1,8 @@
-"""Which checkpoints of a training run are meant: the last n, or the best k, by the names that fairseq gives them."""
+"""Finds the last n or best k checkpoints of a training run by the names that fairseq gives them, and loads them."""
 
 from __future__ import annotations
 
 import os
-import pickle
 import re
 import zipfile
 from collections.abc import Mapping
@@ -14,14 +13,14 @@ from rdrop_fairseq.errors import UserError
 
 _EPOCH = re.compile(r"checkpoint(\d+)\.pt")
 _UPDATE = re.compile(r"checkpoint_\d+_(\d+)\.pt")
-# --keep-best-checkpoints writes the score with three decimals and a digit that tells ties apart.
+# --keep-best-checkpoints writes the score with three decimals and a digit that breaks ties.
 _BEST = re.compile(r"checkpoint\.best_(.+)_(-?\d+(?:\.\d+)?)\.pt")
 
 
 def last(directory: Path, count: int, updates: bool = False) -> list[Path]:
     """The `count` newest epoch (checkpoint7.pt) or update checkpoints (checkpoint_3_1500.pt), oldest first.
 
-    UserError if there are fewer.
+    Raises UserError if there are fewer.
     """
     pattern = _UPDATE if updates else _EPOCH
     found = sorted((int(match[1]), path) for path, match in _matching(directory, pattern))
@@ -34,7 +33,7 @@ def best(directory: Path, count: int, metric: str | None = None) -> list[Path]:
     """The `count` best of checkpoint.best_METRIC_SCORE.pt, worst of them first, so that the best one is last.
 
     metric: which, where the directory has several. Whether more is better is read from the first of the files, which
-    holds --maximize-best-checkpoint-metric. UserError if there are fewer than `count`.
+    holds --maximize-best-checkpoint-metric. Raises UserError if there are fewer than `count`.
     """
     found = [(match[1], float(match[2]), path) for path, match in _matching(directory, _BEST)]
     metrics = sorted({name for name, _, _ in found})
@@ -57,31 +56,22 @@ def option(state: Mapping[str, Any], group: str, name: str) -> Any:
 
 def load(path: Path) -> dict[str, Any]:
     """A checkpoint on the CPU, weights only, its tensors mapped from the file where the format allows it: what is not
-    touched (the optimizer state) never enters memory. UserError for what is not a fairseq checkpoint, or holds more
-    than data and was not declared trusted (see compat.TRUST)."""
+    touched (the optimizer state) never enters memory. Raises UserError for what is not a fairseq checkpoint, or holds
+    more than data and was not declared trusted (see compat.TRUST)."""
     import torch
 
-    from rdrop_fairseq.compat import TRUST, allow_fairseq_checkpoints, explain_refusal
+    from rdrop_fairseq.compat import TRUST, allow_fairseq_checkpoints, load_checkpoint_safely
 
     allow_fairseq_checkpoints()
-    if not path.is_file():
-        raise UserError(f"{path} is not there: give the checkpoint file that fairseq-train wrote")
-    safe = os.environ.get(TRUST) != "1"
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=safe, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        raise UserError(explain_refusal(str(path), error)) from error
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
-        raise UserError(f"{path} is damaged or no checkpoint ({_first_line(error)}); copy it again") from error
+    if not path.is_file() or not os.access(path, os.R_OK):
+        raise UserError(f"{path} is not there or cannot be read: give the checkpoint file that fairseq-train wrote")
+    safe, mmap = os.environ.get(TRUST) != "1", zipfile.is_zipfile(path)
+    state = load_checkpoint_safely(torch.load)(str(path), map_location="cpu", weights_only=safe, mmap=mmap)
     if not isinstance(state, dict) or not isinstance(state.get("model"), dict):
         raise UserError(f"{path} has no 'model' in it: it is not a checkpoint of fairseq-train")
     if not all(isinstance(value, torch.Tensor) for value in state["model"].values()):
         raise UserError(f"{path} has more than tensors in 'model': it is not a checkpoint of fairseq-train")
     return state
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).split("\n")[0] or type(error).__name__
 
 
 def _get(group: Any, name: str) -> Any:

@@ -1,27 +1,26 @@
-"""What a released fairseq needs to work with today's torch, each with its reason; applied when the plugin is imported.
+"""Patches that a released fairseq needs under today's torch, each with its reason; applied on import of the plugin.
 
-1. torch >= 2.6 unpickles only types on an allow-list. fairseq checkpoints hold a few more than tensors and plain
-   containers: they are added here. Nothing that could run code is; see `load_checkpoint_safely` for what is refused.
-2. torch < 2.6 unpickles anything by default. It is asked to do as its successors do.
-3. fairseq passes torch's unpickling errors on as they are. Its one loading function is wrapped to say in a sentence
-   which file is refused or broken and what can be done; there is no hook for that.
-4. fairseq-train takes --bf16 for a request to train on a TPU, from the days when nothing else had it, and fails without
-   torch_xla. Its one parsing function is wrapped to leave the TPU out where there is none.
-5. With several processes rank 0 loads a checkpoint and sends it to the others, which unpickle it with torch.load:
-   refused for the reason of 1, as it holds fairseq's placeholders and OmegaConf's types, so that no such training could
-   go on from a checkpoint. What rank 0 sends has been through its own weights-only loading, so that one function is
-   let through.
+torch >= 2.6 unpickles only types on an allow-list. fairseq checkpoints hold a few more than tensors and containers:
+they are added here; nothing that could run code is. torch < 2.6, which unpickles anything, is set to behave as later
+versions do. numpy 2 has no numpy.compat, whose `long` fairseq asks for under --sample-break-mode eos and
+--num-batch-buckets. fairseq's functions that are wrapped here have no hook.
 """
 
 from __future__ import annotations
 
 import argparse
+import atexit
+import contextlib
 import functools
 import importlib.util
 import os
 import pickle
+import queue
 import re
+import threading
+import time
 import zipfile
+from types import SimpleNamespace
 from typing import Any, Callable
 
 import numpy as np
@@ -30,6 +29,7 @@ import torch
 from rdrop_fairseq.errors import UserError
 
 TRUST = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+LAST_BATCH = 20.0  # seconds at most that the exit waits for reading threads
 
 
 def allow_fairseq_checkpoints() -> None:
@@ -54,41 +54,41 @@ def _named(function: Callable[..., Any], name: str) -> list[Any]:
 
 
 def load_checkpoint_safely(load: Callable[..., Any]) -> Callable[..., Any]:
-    """fairseq's load_checkpoint_to_cpu with two errors put into words, as UserError: a file that holds more than data
-    (torch names the type), and a file that is not whole or no checkpoint."""
+    """fairseq's load_checkpoint_to_cpu (or torch.load) with its errors put into words, as UserError: a file that holds
+    more than data (torch names the type), and a file that is not whole or no checkpoint."""
 
     @functools.wraps(load)
     def wrapped(path: str, *args: Any, **kwargs: Any) -> Any:
         try:
             return load(path, *args, **kwargs)
-        except (pickle.UnpicklingError, EOFError, RuntimeError, OSError, IndexError) as error:
-            if os.path.isfile(path) and is_cut_off(path, error):
-                raise UserError(
-                    f"checkpoint {path} is not whole ({os.path.getsize(path)} bytes): "
-                    "remove it and go on from the checkpoint before it"
-                ) from error
-            if isinstance(error, pickle.UnpicklingError):
-                raise UserError(explain_refusal(path, error)) from error
-            raise
+        except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError, OSError, IndexError) as error:
+            if not os.access(path, os.R_OK):
+                raise
+            raise UserError(explain(path, error)) from error
 
     return wrapped
 
 
 def is_cut_off(path: str, error: Exception) -> bool:
-    """True if the end of this checkpoint is missing; torch has half a dozen errors for that, by where it ends."""
+    """True if the end of this checkpoint is missing; torch raises half a dozen different errors for that."""
     with open(path, "rb") as file:
         if file.read(2) == b"PK":  # torch >= 1.6 writes zip archives, whose directory stands at the end
             return not zipfile.is_zipfile(path)
     return isinstance(error, EOFError) or re.search("^index out of range$|unexpected EOF", str(error)) is not None
 
 
-def explain_refusal(path: str, error: Exception) -> str:
-    """One sentence for torch's refusal to unpickle `path`."""
+def explain(path: str, error: Exception) -> str:
+    """One sentence for what torch.load says of `path`."""
+    if is_cut_off(path, error):
+        size = os.path.getsize(path)
+        return f"checkpoint {path} is not whole ({size} bytes): remove it and resume from the checkpoint before it"
     found = re.search(
         r"[Uu]nsupported (?:global|class):? (?:GLOBAL )?(\S+)|GLOBAL (\S+)|but got <class '(.+?)'>", str(error)
     )
     if found is None:
-        return f"{path} is no checkpoint that can be read, or it is damaged: give another file"
+        # how a refused file could be loaded all the same, of which torch speaks, is no way out for this one
+        reason = "" if isinstance(error, pickle.UnpicklingError) else f" ({str(error).partition(chr(10))[0]})"
+        return f"{path} is not a readable checkpoint, or it is damaged{reason}: give another file"
     what = next(group for group in found.groups() if group)
     return (
         f"checkpoint {path} is refused: it holds {what}, which could run code; "
@@ -97,7 +97,8 @@ def explain_refusal(path: str, error: Exception) -> str:
 
 
 def bf16_without_tpu(parse: Callable[..., Any]) -> Callable[..., Any]:
-    """fairseq's parse_args_and_arch, for which --bf16 no longer implies --tpu unless torch_xla is installed."""
+    """fairseq's parse_args_and_arch without the TPU that it takes --bf16 to ask for, once the only device with bf16,
+    unless torch_xla is installed."""
 
     @functools.wraps(parse)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -111,7 +112,11 @@ def bf16_without_tpu(parse: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def trusting_own_ranks(broadcast: Callable[..., Any]) -> Callable[..., Any]:
-    """fairseq's broadcast_object, inside of which torch.load takes any type."""
+    """fairseq's broadcast_object, inside of which torch.load takes any type.
+
+    By it rank 0 sends a checkpoint, which it has loaded in weights-only mode itself, to the other ranks. They unpickle
+    it by torch.load, and fairseq's placeholders and OmegaConf's types in it would be refused.
+    """
 
     @functools.wraps(broadcast)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -129,12 +134,34 @@ def trusting_own_ranks(broadcast: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+def finish_readers() -> None:
+    """End fairseq's reading threads (BackgroundConsumer) after the batch that each is making.
+
+    A training that ends within an epoch (--max-update, patience, a stop signal) leaves them running. If Python shuts
+    down while one is inside a torch operation, the process aborts (status 134) after everything was saved. A thread
+    compares its count with its maximum after each batch, so the maximum becomes 0. Its queue is emptied, since the
+    thread waits while the queue is full.
+    """
+    from fairseq.data import iterators
+
+    until = time.monotonic() + LAST_BATCH
+    for reader in [each for each in threading.enumerate() if isinstance(each, iterators.BackgroundConsumer)]:
+        reader._max_len = 0
+        while reader.is_alive() and time.monotonic() < until:
+            with contextlib.suppress(queue.Empty):
+                reader._queue.get(timeout=0.05)
+
+
 def apply() -> None:
     """Register the types, wrap fairseq's functions; needs fairseq. Doing it twice changes nothing."""
     from fairseq import checkpoint_utils, options
     from fairseq.distributed import utils as distributed_utils
 
     allow_fairseq_checkpoints()
+    atexit.unregister(finish_readers)
+    atexit.register(finish_readers)
+    if not hasattr(np, "compat"):
+        np.compat = SimpleNamespace(long=int)  # type: ignore[attr-defined]
     if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 6) and os.environ.get(TRUST) != "1":
         os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
     if not hasattr(checkpoint_utils.load_checkpoint_to_cpu, "__wrapped__"):

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, and what a file is (size, sha256)."""
+"""Files that appear only when they are whole; size and sha256 of files and folders."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BLOCK = 1 << 20
 def temporary(path: Path) -> Path:
     """Where `path` is written before it is moved into place: same folder, so that the move is a rename.
 
-    The name is fixed, so what a killed run left behind is overwritten by the next one instead of piling up.
+    The name is fixed, so the next run overwrites what a killed one left behind.
     """
     return path.with_name(path.name + ".tmp")
 
@@ -56,7 +56,7 @@ def atomic(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
 
 
 def remove(path: Path) -> None:
-    """Removes a file or a whole directory; nothing happens if there is none."""
+    """Removes a file or a whole directory, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

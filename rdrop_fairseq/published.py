@@ -1,4 +1,4 @@
-"""Numbers that others published, printed beside ours, and the decoding that belongs to them. None was measured here.
+"""Numbers that others published, printed beside ours, and the decoding they were measured with. None was measured here.
 
 The only place for them: BLEU and ROUGE, perplexity, GLUE, image classification. A key of TABLE is the data set, a dot
 and what was measured on it (a direction, a model, a task); summarization has the data set alone. R-Drop's numbers are
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 
 class Convention(NamedTuple):
-    """What a number is: the metric (several values of it are separated by slashes) and how it was computed."""
+    """Meaning of a number: the metric (several values of it are separated by slashes) and how it was computed."""
 
     metric: str
     how: str
@@ -114,7 +114,7 @@ TABLE: dict[str, list[Published]] = {
         Published("Bi-SimCut", "30.78", COMPOUND, SIMCUT),
     ],
     "wmt14.en-fr": [*_pair("42.69", "43.95", CASED), Published("R-Drop", "41.8", SACREBLEU)],
-    # The released models that check data and scoring (fairseq's examples/scaling_nmt; the paper for what is not there).
+    # Released models, to check data and scoring (fairseq's examples/scaling_nmt; the paper for what it does not give).
     "fairseq.wmt16.en-de": [
         Published("Transformer big", "29.29", COMPOUND, SCALING),
         Published("Transformer big", "28.6", SACREBLEU, SCALING),
@@ -161,8 +161,8 @@ class Decoding:
         return asdict(self)
 
 
-# The R-Drop paper (A.1) decodes WMT14 En-De so, and everything else with fairseq's defaults, En-Fr included. BART's
-# README has the other two; the paper's script generates CNN/DailyMail with the first.
+# WMT14 En-De: the R-Drop paper (A.1), which uses fairseq's defaults for all other pairs, En-Fr included. fairseq.*: its
+# examples/scaling_nmt. Summarization: BART's README, and for CNN/DailyMail the authors' script as well.
 DECODING = {
     "wmt14.en-de": Decoding(beam=4, lenpen=0.6),
     "fairseq.wmt16.en-de": Decoding(beam=4, lenpen=0.6),

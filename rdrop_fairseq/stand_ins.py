@@ -1,7 +1,7 @@
 """`--help` from the standard library alone: every other module is replaced by a stand-in while its command is imported.
 
-A parser of options needs none of torch, numpy or tqdm, but stands in modules that import them. With stand-ins help
-works before anything is installed, and does not wait seconds for torch where it is. Only for a process that prints help
+An option parser needs neither torch nor numpy nor tqdm, but its module imports them. With stand-ins, help works before
+anything is installed, and does not wait seconds for torch once it is. Only for a process that prints help
 and ends: `python -m rdrop_fairseq COMMAND --help`.
 """
 
@@ -40,7 +40,7 @@ def standard_modules() -> frozenset[str]:
 
 
 class StandIn:
-    """Whatever a module is asked for while it is imported: it can be called, subscripted, subclassed and compared."""
+    """Stands for any attribute of a module while that is imported: can be called, subscripted, subclassed, compared."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
         pass
@@ -69,7 +69,7 @@ class StandIn:
 
 
 class StandInModule(ModuleType):
-    """A module that has whatever it is asked for."""
+    """A module that has every attribute."""
 
     def __getattr__(self, name: str) -> StandIn:
         if name.startswith("__"):
@@ -84,7 +84,7 @@ class Finder:
         self.standard = standard_modules()
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Optional[ModuleSpec]:
-        """None (the search goes on) for the standard library and this package."""
+        """None for the standard library and this package: Python then asks the next finder."""
         if name.partition(".")[0] in {OWN, *self.standard}:
             return None
         return ModuleSpec(name, self, is_package=True)  # type: ignore[arg-type]  # create_module and exec_module suffice

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# RoBERTa-large on GLUE with and without R-Drop, over seeds, to the paper's table; resumable: glue.sh [TASK...] [options]
+# Fine-tune RoBERTa-large on GLUE, plainly and with R-Drop, for the paper's table; resumes: glue.sh [TASK...] [options]
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 need_python fairseq

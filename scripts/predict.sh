@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Classes of sentences, or GLUE's submission files: predict.sh CHECKPOINT DATA [FILE] [--glue TASK --out DIR] [options]
+# Predict classes of sentences, or GLUE's test sets: predict.sh CHECKPOINT DATA [FILE] [--glue TASK --out DIR] [options]
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 need_python fairseq,summarization

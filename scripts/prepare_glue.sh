@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prepare tasks of GLUE for RoBERTa, and RoBERTa: archives -> data/glue/TASK/bin: prepare_glue.sh [TASK...] [options]
+# Prepare GLUE for RoBERTa and fetch RoBERTa: archives -> data/glue/TASK/bin: prepare_glue.sh [TASK...] [options]
 # Disk and time, estimated from the archives' sizes and not measured: 10 GB; minutes on 8 cores after downloading.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Prepare WikiText-103 (190 MB to fetch, about 1 GB on disk -> data/wikitext103/bin): prepare_wikitext103.sh [options]
+# Prepare WikiText-103 for language modelling: archive -> data/wikitext103/bin: prepare_wikitext103.sh [options]
+# Disk and time, estimated from the archive's size and not measured: 2 GB (190 MB to fetch); minutes.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 need_python fairseq

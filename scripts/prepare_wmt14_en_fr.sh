@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make the WMT14 English-French data (36 million pairs: hours, tens of gigabytes): prepare_wmt14_en_fr.sh [options]
+# Prepare WMT14 English-French (36 million pairs: hours, tens of gigabytes): prepare_wmt14_en_fr.sh [options]
 # Disk and time, estimated from the archives' sizes and not measured: 80 GB; hours on 8 cores after downloading.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 

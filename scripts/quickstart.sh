@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From a fresh checkout to a trained R-Drop model, its BLEU and five translations; run again, it goes on where it stopped.
+# From a fresh checkout to a trained R-Drop model, its BLEU and five translations; it resumes, and --hours N trains on.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 need_python fairseq

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -65,6 +66,10 @@ def test_every_script_says_what_it_does_and_installs_nothing(tmp_path: Path) -> 
         head = script.read_text(encoding="utf-8").splitlines()[1].removeprefix("# ")
         assert done.stdout.startswith(head + "\n"), script.name
         assert "rdrop " not in script.read_text(encoding="utf-8") or "usage: " in done.stdout, script.name
+        if script.name.startswith("prepare_"):  # disk and time, before either is spent
+            told = "\n".join(done.stdout.split("\n\n")[0].splitlines()[:3])
+            assert re.search(r"\d [MG]B", told), script.name
+            assert re.search(r"hours?|minutes?|seconds", told), script.name
         assert time.monotonic() - started < 10, script.name  # 0.2 s on a quiet machine; torch and fairseq take longer
     assert list(tmp_path.iterdir()) == []
 

@@ -1,22 +1,13 @@
-"""`python -m rdrop_fairseq`: every command it lists exists, and what is not a command is told."""
+"""`python -m rdrop_fairseq`: what is not a command is told; --help of all commands is in test_help.py."""
 
 from __future__ import annotations
 
 import importlib
-import inspect
 import subprocess
 import sys
 
-import pytest
-
 from rdrop_fairseq import __main__ as cli
 from rdrop_fairseq.errors import UserError
-
-
-@pytest.mark.parametrize("name", cli.COMMANDS)
-def test_every_command_has_its_module(name):
-    main = importlib.import_module(cli.COMMANDS[name][0]).main
-    assert list(inspect.signature(main).parameters)[:2] == ["argv", "prog"]
 
 
 def test_unknown_command_lists_the_known_ones(capsys):
@@ -36,8 +27,9 @@ def test_bad_input_is_one_line_and_status_1(monkeypatch, capsys):
 
 
 def test_text_filters_import_neither_torch_nor_fairseq():
-    code = "import sys; sys.argv[0] = '-m'; import rdrop_fairseq.corpus.filters as f; print('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+    code = "import sys; sys.argv[0] = '-m'; import rdrop_fairseq.corpus.filters; "
+    code += "print({'torch', 'fairseq'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
 
 def test_a_reader_that_goes_away_is_no_error():

@@ -9,7 +9,7 @@ from rdrop_fairseq.files import PACKAGE
 # From the ground up.
 ROOMS = (
     "errors", "files", "compat", "checkpoint", "published", "loss", "rouge", "corpus", "views", "criterions", "tasks",
-    "scoring", "summarizing", "understanding", "training", "vision", "ablation", "benchmark", "checks",
+    "scoring", "summarizing", "understanding", "training", "vision", "ablation", "experiments", "benchmark", "checks",
 )  # fmt: skip
 # Not rooms: registration, the command line, and what stands in for modules while it prints help.
 ROOF = {"__init__", "__main__", "stand_ins"}

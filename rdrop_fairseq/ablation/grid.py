@@ -9,19 +9,21 @@ from typing import Optional
 
 from rdrop_fairseq.criterions import NAMES
 
-# Short names of what the R-Drop paper varies; any other name is that of an option of fairseq-train.
+# Short names of the options that the R-Drop paper varies, and of the two that say how long a learning rate falls; any
+# other axis is an option of fairseq-train.
 AXES = {
-    "alpha": "--rdrop-alpha",
-    "passes": "--rdrop-passes",
-    "every": "--rdrop-every",
-    "start": "--rdrop-start-updates",
-    "warmup": "--rdrop-warmup-updates",
-    "rates": "--rdrop-dropout-rates",
-    "cutoff": "--rdrop-cutoff",
-    "cutoff-rate": "--rdrop-cutoff-rate",
-    "cutoff-views": "--rdrop-cutoff-views",
-    "forward": "--rdrop-forward",
-    "mode": "--rdrop-mode",
+    "alpha": ("--rdrop-alpha",),
+    "passes": ("--rdrop-passes",),
+    "every": ("--rdrop-every",),
+    "start": ("--rdrop-start-updates",),
+    "warmup": ("--rdrop-warmup-updates",),
+    "rates": ("--rdrop-dropout-rates",),
+    "cutoff": ("--rdrop-cutoff",),
+    "cutoff-rate": ("--rdrop-cutoff-rate",),
+    "cutoff-views": ("--rdrop-cutoff-views",),
+    "forward": ("--rdrop-forward",),
+    "mode": ("--rdrop-mode",),
+    "updates": ("--max-update", "--total-num-update"),
 }
 _SMOOTHED = "label_smoothed_cross_entropy_"
 CRITERIA = {
@@ -39,16 +41,16 @@ class System:
 
     @property
     def words(self) -> list[str]:
-        """Its options of fairseq-train."""
+        """Its options for fairseq-train."""
         words = ["--criterion", CRITERIA.get(self.criterion, self.criterion)]
         for axis, value in self.settings.items():
             if axis != "criterion":
-                words.append(f"{AXES.get(axis, f'--{axis}')}={value}")
+                words += [f"{option}={value}" for option in AXES.get(axis, (f"--{axis}",))]
         return words
 
     @property
     def criterion(self) -> str:
-        """By its short name."""
+        """Short name of its criterion."""
         return self.settings.get("criterion", "rdrop")
 
 

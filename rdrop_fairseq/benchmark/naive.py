@@ -1,4 +1,4 @@
-"""The objectives as public code writes them, from logits on: softmax, log_softmax and kl_div of whole tensors.
+"""The objectives as public code writes them, from logits on: softmax, log_softmax and kl_div of whole tensors, in fp32.
 
 R-Drop: the code of its paper and fairseq's; SimCut and Cutoff likewise, with their own divergences. These are what the
 benchmark of the objectives compares with; `rdrop_fairseq.loss.eager` is the leaner definition.
@@ -7,7 +7,6 @@ benchmark of the objectives compares with; `rdrop_fairseq.loss.eager` is the lea
 from __future__ import annotations
 
 import torch
-from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
 from torch import Tensor
 from torch.nn.functional import kl_div
 
@@ -16,10 +15,12 @@ from rdrop_fairseq.loss import ViewWeights
 
 def naive_loss(logits: Tensor, target: Tensor, weights: ViewWeights, label_smoothing: float, padding: int) -> Tensor:
     """The objective of `weights` for logits [m*N, V] and targets [N]: a scalar in nats."""
-    log_probabilities = torch.log_softmax(logits, dim=-1).chunk(weights.views)
-    probabilities = torch.softmax(logits, dim=-1).chunk(weights.views)
+    from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
+
+    log_probabilities = torch.log_softmax(logits, dim=-1, dtype=torch.float32).chunk(weights.views)
+    probabilities = torch.softmax(logits, dim=-1, dtype=torch.float32).chunk(weights.views)
     ignored = target.eq(padding).unsqueeze(-1)  # N x 1
-    loss = logits.new_zeros(())
+    loss = probabilities[0].new_zeros(())
     for weight, view in zip(weights.ce, log_probabilities):
         if weight:
             loss = loss + weight * label_smoothed_nll_loss(view, target, label_smoothing, ignore_index=padding)[0]

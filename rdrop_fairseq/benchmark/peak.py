@@ -1,54 +1,34 @@
-"""Peak memory of a piece of work: a process of its own on a CPU, the allocator's own count on a GPU."""
+"""Peak memory of a piece of work: the bytes that tensors hold, on a CPU as on a GPU."""
 
 from __future__ import annotations
 
-import json
-import resource
-import subprocess
-import sys
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Callable
 
 import torch
-
-from rdrop_fairseq.errors import UserError
-
-STATUS = Path("/proc/self/status")
+from torch.profiler import ProfilerActivity, profile
 
 
-def peak_above(work: Callable[[], object], device: str) -> tuple[float, float]:
-    """(peak while `work` runs, what was in use before it), in MB."""
+def peak_bytes(work: Callable[[], object], device: str = "cpu") -> int:
+    """The most bytes of tensors that exist at a time during `work`, without those that existed before it.
+
+    On a GPU (the current one) the allocator counts them; on a CPU torch's profiler records every allocation.
+    """
     if device != "cpu":
+        torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         work()
         torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated() / 1e6, before / 1e6
-    before_mb = _status_mb("VmRSS")
-    _reset_peak()
-    work()
-    return _status_mb("VmHWM"), before_mb
-
-
-def in_own_process(module: str, argv: Sequence[str]) -> dict[str, float]:
-    """Run `python -m module argv`, which prints one JSON object on its last line, and return that."""
-    done = subprocess.run([sys.executable, "-m", module, *argv], stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        raise UserError(f"measuring by {module} {' '.join(argv)} failed with status {done.returncode}, see above")
-    result: dict[str, float] = json.loads(done.stdout.strip().rsplit("\n", 1)[-1])
-    return result
-
-
-def _status_mb(field: str) -> float:
-    """A field of /proc/self/status; without procfs the peak of the whole process stands for all of them."""
-    if not STATUS.exists():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
-    line = next(line for line in STATUS.read_text().split("\n") if line.startswith(field + ":"))
-    return float(line.split()[1]) * 1024 / 1e6
-
-
-def _reset_peak() -> None:
-    """Let VmHWM start again from what is in use now (Linux)."""
-    if STATUS.exists():
-        Path("/proc/self/clear_refs").write_text("5")
+        return torch.cuda.max_memory_allocated() - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        result = work()
+    del result
+    recorded = profiler.profiler.kineto_results.events()
+    events = [event for event in recorded if event.name() == "[memory]"]
+    if not events:
+        raise RuntimeError("torch's profiler recorded no allocation")
+    now = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        peak = max(peak, now)
+    return peak

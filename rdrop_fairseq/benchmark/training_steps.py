@@ -1,4 +1,4 @@
-"""Whole training steps through fairseq: task, model, criterion, optimizer, on one batch of made-up sentences.
+"""Whole training steps by fairseq's Trainer, as fairseq-train does them, on one batch of made-up sentences.
 
 The limit is what R-Drop cannot do without: two passes through the model, and the projection's three matrix products.
 """
@@ -6,169 +6,198 @@ The limit is what R-Drop cannot do without: two passes through the model, and th
 from __future__ import annotations
 
 import argparse
-import json
-import random
-import sys
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any, Callable, Optional
 
 import torch
+from torch import Tensor
 
-from rdrop_fairseq import register
-from rdrop_fairseq.benchmark.peak import in_own_process, peak_above
-from rdrop_fairseq.benchmark.timing import Cell, ratio, rounds, spread
-from rdrop_fairseq.views.stack import stack_views
+from rdrop_fairseq.benchmark import command
+from rdrop_fairseq.benchmark.peak import peak_bytes
+from rdrop_fairseq.benchmark.table import Row
+from rdrop_fairseq.benchmark.timing import Work, compare
 
-OURS, PEER, PLAIN = "ours", "fairseq's R-Drop", "plain (no R-Drop)"
-CRITERIONS = {
-    OURS: ["--criterion", "label_smoothed_cross_entropy_rdrop", "--rdrop-alpha", "5"],
+OURS, PEER, PLAIN, OURS_PLAIN = "ours", "fairseq's R-Drop", "plain (no R-Drop)", "ours, alpha 0"
+PASSES, PRODUCTS, LIMIT = "two passes through the model", "three matrix products", "limit (their sum)"
+TWICE = "two plain passes"
+OUR_CRITERION = ["--criterion", "label_smoothed_cross_entropy_rdrop"]
+SYSTEMS = {
+    OURS: [*OUR_CRITERION, "--rdrop-alpha", "5"],
     PEER: ["--criterion", "label_smoothed_cross_entropy_with_rdrop", "--rdrop-alpha", "5"],
     PLAIN: ["--criterion", "label_smoothed_cross_entropy"],
+    OURS_PLAIN: [*OUR_CRITERION, "--rdrop-alpha", "0"],  # the same training, through our loss
 }
-PASSES, PRODUCTS, LIMIT = "two passes through the model", "three matrix products", "limit (their sum)"
+SIZES = {
+    "layers": (3, "layers of encoder and of decoder"),
+    "width": (256, "embedding width"),
+    "ffn": (512, "feed-forward width"),
+    "classes": (8000, "vocabulary"),
+    "tokens": (4096, "tokens of a batch, with padding, before stacking"),
+}
+SENTENCE = (24, 40)  # tokens, the least and the most
 
 
-class Trainee:
-    """A model with one criterion, its optimizer and a batch: `step` is what fairseq-train does in one update."""
+class Rig:
+    """A model and its Trainer, built as fairseq-train builds them; criterions take turns on it.
 
-    def __init__(
-        self,
-        name: str,
-        layers: int,
-        width: int,
-        ffn: int,
-        classes: int,
-        tokens: int,
-        device: str,
-        extra: Sequence[str] = (),
-    ) -> None:
-        """`extra`: options of fairseq-train that override these."""
-        from fairseq import options, tasks
+    words: options of fairseq-train, the architecture among them; classes: of a joined dictionary of made-up words.
+    """
+
+    def __init__(self, words: Sequence[str], classes: int, device: str = "cpu", dtype: str = "fp32") -> None:
+        from fairseq import tasks
         from fairseq.data import Dictionary
         from fairseq.dataclass.utils import convert_namespace_to_omegaconf
-        from fairseq.optim import build_optimizer
+        from fairseq.trainer import Trainer
+
+        from rdrop_fairseq import register
 
         register()
-        args = [
-            ".", "--task", "translation", *CRITERIONS[name], "--arch", "transformer", "--share-all-embeddings",
-            "--optimizer", "adam", "--adam-betas", "(0.9,0.98)", "--lr", "5e-4", "--label-smoothing", "0.1",
-            "--dropout", "0.3", "--weight-decay", "1e-4", "--cpu", "--max-tokens", str(tokens),
-        ]  # fmt: skip
-        for side in ("encoder", "decoder"):
-            args += [f"--{side}-layers", str(layers), f"--{side}-embed-dim", str(width)]
-            args += [f"--{side}-ffn-embed-dim", str(ffn), f"--{side}-attention-heads", "4"]
-        parsed = options.parse_args_and_arch(options.get_training_parser(), [*args, *extra])
-        cfg = convert_namespace_to_omegaconf(parsed)
-        words = Dictionary()
-        for i in range(classes - len(words)):
-            words.add_symbol(f"w{i}")
+        self.words = [
+            *("--share-all-embeddings", "--dropout", "0.3", "--optimizer", "adam", "--adam-betas", "(0.9,0.98)"),
+            # so small that hundreds of updates on one batch do not change what an update costs
+            *("--lr", "1e-7", "--clip-norm", "1.0", "--weight-decay", "1e-4", "--distributed-world-size", "1"),
+            *words,
+            *(["--cpu"] if device == "cpu" else []),
+            *([f"--{dtype}"] if dtype != "fp32" else []),
+        ]
+        cfg = convert_namespace_to_omegaconf(self.parsed(SYSTEMS[PLAIN]))
+        dictionary = Dictionary()
+        for i in range(classes - len(dictionary)):
+            dictionary.add_symbol(f"w{i}")
         torch.manual_seed(1)
         task_class: Any = tasks.TASK_REGISTRY["translation"]
-        self.device = device
-        self.task = task_class(cfg.task, words, words)
-        self.model = self.task.build_model(cfg.model).to(device)
-        self.criterion = self.task.build_criterion(cfg.criterion)
-        self.optimizer: Any = build_optimizer(cfg.optimizer, list(self.model.parameters()))
-        self.batch = make_batch(words, tokens, device)
+        self.task = task_class(cfg.task, dictionary, dictionary)
+        self.dictionary, self.device = dictionary, device
+        model = self.task.build_model(cfg.model)
+        self.trainer: Any = Trainer(cfg, self.task, model, self.criterion(SYSTEMS[PLAIN]))
+        self.trainer.cuda_env = None  # with it, the trainer resets the peak memory after each update
+        self.trainer.save_checkpoint = lambda *_: None  # it would save one after a step that fails
 
-    def step(self) -> None:
-        """Forward, backward, clip, update."""
-        _, size, _ = self.task.train_step(self.batch, self.model, self.criterion, self.optimizer, update_num=1)
-        self.optimizer.multiply_grads(1.0 / size)
-        self.optimizer.clip_grad_norm(1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        if self.device != "cpu":
-            torch.cuda.synchronize()
+    def parsed(self, words: Sequence[str]) -> Any:
+        """fairseq's parsed options with these further ones."""
+        from fairseq import options
 
-    def two_passes(self) -> None:
-        """Forward and backward of the stacked batch up to the features, and the update."""
-        self.model.train()
-        sentences = self.batch["target"].size(0)
-        features, _ = self.model(**stack_views(self.batch["net_input"], sentences, 2), features_only=True)
-        features.backward(torch.ones_like(features))
-        self.optimizer.clip_grad_norm(1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        given = [".", "--task", "translation", "--label-smoothing", "0.1", *self.words, *words]
+        return options.parse_args_and_arch(options.get_training_parser(), given)
+
+    def criterion(self, words: Sequence[str]) -> Any:
+        """The criterion of these options."""
+        return self.task.build_criterion(self.parsed(words))
+
+    def batch(self, tokens: int, source: tuple[int, int] = SENTENCE, target: tuple[int, int] = SENTENCE) -> Any:
+        """At most `tokens` per side with padding, at least one pair; source, target: the shortest and longest."""
+        from fairseq.data.language_pair_dataset import collate
+
+        draw = torch.Generator().manual_seed(0)
+        first, last, eos = self.dictionary.nspecial, len(self.dictionary), self.dictionary.eos()
+
+        def text(least: int, most: int) -> Tensor:
+            length = int(torch.randint(least, most + 1, (), generator=draw))
+            return torch.cat([torch.randint(first, last, (length - 1,), generator=draw), torch.tensor([eos])])
+
+        pairs = max(1, tokens // max(*source, *target))
+        samples = [{"id": i, "source": text(*source), "target": text(*target)} for i in range(pairs)]
+        return collate(samples, pad_idx=self.dictionary.pad(), eos_idx=eos, left_pad_source=True)
+
+    def step(self, criterion: Any, *batches: Any) -> None:
+        """One update on copies of these batches, since fairseq's R-Drop criterion changes its batch."""
+        self.trainer._criterion, self.trainer._wrapped_criterion = criterion, None
+        copies = [{**batch, "net_input": dict(batch["net_input"])} for batch in batches]
+        try:
+            self.trainer.train_step(copies, raise_oom=True)
+        except RuntimeError:
+            self.trainer.zero_grad()  # frees the gradients of a step that ran out of memory
+            raise
+
+    def two_passes(self, batch: Any) -> Any:
+        """A criterion without a loss: forward and backward of the stacked batch up to the features."""
+        from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion
+
+        from rdrop_fairseq.views.stack import stack_views
+
+        class Passes(LabelSmoothedCrossEntropyCriterion):
+            def forward(self, model: Any, sample: Any, reduce: bool = True) -> tuple[Tensor, int, dict[str, Any]]:
+                sentences, tokens = sample["target"].size(0), sample["ntokens"]
+                features, _ = model(**stack_views(sample["net_input"], sentences, 2), features_only=True)
+                loss = features.float().mean()
+                log = dict.fromkeys(("loss", "nll_loss"), loss.detach())
+                return loss, tokens, {**log, "ntokens": tokens, "nsentences": sentences, "sample_size": tokens}
+
+        return Passes(self.task, sentence_avg=False, label_smoothing=0.1)
 
     @torch.no_grad()
-    def products(self) -> None:
+    def products(self, batch: Any) -> None:
         """The three matrix products of the projection, for the target tokens of two views."""
-        weight = self.model.decoder.output_projection.weight
-        x = weight.new_ones(2 * self.batch["ntokens"], weight.size(1))
+        weight = self.trainer.get_model().decoder.output_projection.weight
+        x = weight.new_ones(2 * batch["ntokens"], weight.size(1))
         logits = x @ weight.t()
         _ = logits @ weight, logits.t() @ x
 
 
-def make_batch(words: Any, tokens: int, device: str) -> dict[str, Any]:
-    """Sentences of 8 to 40 tokens, at most `tokens` per side with padding, as a fairseq batch."""
-    from fairseq.data.language_pair_dataset import collate
-
-    draw = random.Random(0)
-    longest, pairs = 40, []
-    for i in range(tokens // (longest + 1)):
-        source, target = (
-            torch.tensor([draw.randrange(words.nspecial, len(words)) for _ in range(length)] + [words.eos()])
-            for length in (draw.randint(24, longest), draw.randint(24, longest))
-        )
-        pairs.append({"id": i, "source": source, "target": target})
-    batch: dict[str, Any] = collate(pairs, pad_idx=words.pad(), eos_idx=words.eos(), left_pad_source=True)
-    return _to(batch, device)
+def transformer(encoder: int, decoder: int, width: int, ffn: int) -> list[str]:
+    """Options of a Transformer with so many layers."""
+    words = ["--arch", "transformer"]
+    for side, layers in (("encoder", encoder), ("decoder", decoder)):
+        words += [f"--{side}-layers", str(layers), f"--{side}-embed-dim", str(width)]
+        words += [f"--{side}-ffn-embed-dim", str(ffn), f"--{side}-attention-heads", "4"]
+    return words
 
 
-def _to(value: Any, device: str) -> Any:
-    if torch.is_tensor(value):
-        return value.to(device)
-    return {key: _to(item, device) for key, item in value.items()} if isinstance(value, dict) else value
+def systems(rig: Rig, named: Mapping[str, Sequence[str]], batch: Any) -> dict[str, Work]:
+    """One update of each system."""
+    return {name: update(rig, rig.criterion(words), batch) for name, words in named.items()}
 
 
-def measure(shape: dict[str, int], threads: int, turns: int, device: str) -> list[dict[str, Cell]]:
-    """One row per contestant: words per second, time and peak memory beside plain training and fairseq's R-Drop."""
-    torch.set_num_threads(threads)
-    trainees = {name: Trainee(name, **shape, device=device, extra=()) for name in CRITERIONS}
-    work: dict[str, Callable[[], object]] = {name: trainee.step for name, trainee in trainees.items()}
-    work[PASSES], work[PRODUCTS] = trainees[OURS].two_passes, trainees[OURS].products
-    seconds = rounds(work, turns, "training steps")
-    seconds[LIMIT] = [a + b for a, b in zip(seconds[PASSES], seconds[PRODUCTS])]
-    how = [json.dumps(shape), str(threads), device]
-    memory = {
-        name: in_own_process("rdrop_fairseq.benchmark.training_steps", [name, *how])["peak_mb"]
-        for name in (*CRITERIONS, PASSES)
-    }
-    words = trainees[OURS].batch["ntokens"]
-    return [
-        {
-            "training step": name,
-            "words/s": words / sorted(times)[len(times) // 2] if name in CRITERIONS else None,
-            "seconds": sorted(times)[len(times) // 2],
-            "of plain": ratio(times, seconds[PLAIN]),
-            "faster than fairseq's": ratio(seconds[PEER], times) if name in CRITERIONS else None,
-            "of the limit": ratio(times, seconds[LIMIT]),
-            "peak MB": memory.get(name),
-            "memory of plain": memory[name] / memory[PLAIN] if name in memory else None,
-            "noise": spread(times),
-        }
-        for name, times in seconds.items()
-    ]
+def update(rig: Rig, criterion: Any, *batches: Any) -> Work:
+    """One update of a criterion on these batches."""
+    return functools.partial(rig.step, criterion, *batches)
 
 
-def main(argv: Optional[list[str]] = None) -> None:
-    """`python -m rdrop_fairseq.benchmark.training_steps NAME SHAPE THREADS DEVICE`: peak memory of three steps."""
-    parser = argparse.ArgumentParser()
-    for name in ("name", "shape", "threads", "device"):
-        parser.add_argument(name)
-    args = parser.parse_args(sys.argv[1:] if argv is None else argv)
-    torch.set_num_threads(int(args.threads))
-    trainee = Trainee(OURS if args.name == PASSES else args.name, **json.loads(args.shape), device=args.device)
-    step = trainee.two_passes if args.name == PASSES else trainee.step
+def peak_of_training(make: Callable[[], Rig], words: Optional[Sequence[str]], tokens: int, device: str) -> float:
+    """Peak MB of all tensors (model, optimizer, activations) in two updates of a system, or, without words, of
+    `Rig.two_passes`."""
 
-    def three() -> None:
-        for _ in range(3):
-            step()
+    def train() -> None:
+        rig = make()
+        batch = rig.batch(tokens)
+        criterion = rig.two_passes(batch) if words is None else rig.criterion(words)
+        for _ in range(2):
+            rig.step(criterion, batch)
 
-    peak, _ = peak_above(three, args.device)
-    print(json.dumps({"peak_mb": peak}))
+    return peak_bytes(train, device) / 1e6
 
 
-if __name__ == "__main__":
-    main()
+def run(args: argparse.Namespace) -> None:
+    """Measures and reports."""
+    command.begin(args)
+
+    def make() -> Rig:
+        words = transformer(args.layers, args.layers, args.width, args.ffn)
+        return Rig(words, args.classes, args.device, args.dtype)
+
+    rig = make()
+    batch = rig.batch(args.tokens)
+    works = {**systems(rig, SYSTEMS, batch), PASSES: update(rig, rig.two_passes(batch), batch)}
+    works[PRODUCTS] = functools.partial(rig.products, batch)
+    plain = rig.criterion(SYSTEMS[PLAIN])
+    works[TWICE] = update(rig, plain, batch, batch)
+    beside = {"of plain": PLAIN, "of fairseq's": PEER, "of two plain": TWICE, "of the limit": LIMIT}
+    rows = compare("training step", works, args.rounds, args.clock, beside, {LIMIT: (PASSES, PRODUCTS)})
+    add_speed(rows, batch["ntokens"], SYSTEMS)
+    del rig, works
+    for row in rows:
+        name = str(row["training step"])
+        if name in SYSTEMS or name == PASSES:
+            row["peak MB"] = peak_of_training(make, SYSTEMS.get(name), args.tokens, args.device)
+    command.report(args, rows, "steps")
+
+
+def add_speed(rows: list[Row], tokens: int, named: Mapping[str, object]) -> None:
+    """Adds the target words per second of the systems as a column before the noise."""
+    for row in rows:
+        noise = row.pop("noise", None)
+        time = row.get("ms", row.get("wall s", row.get("cpu s")))
+        if row["training step"] in named and isinstance(time, float):
+            row["words/s"] = tokens / time * (1e3 if "ms" in row else 1)
+        row["noise"] = noise

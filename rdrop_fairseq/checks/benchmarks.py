@@ -1,4 +1,4 @@
-"""What each benchmark needs before it can be prepared and trained: files, disk, configs. One table to extend."""
+"""The files, disk space and config that each benchmark needs. One table to extend."""
 
 from __future__ import annotations
 
@@ -97,12 +97,14 @@ BENCHMARKS = {
         (*_glue(), _model("roberta.large")), "roberta.large",
     ),
     "wikitext103": Benchmark(
-        "scripts/prepare_wikitext103.sh", "wikitext103", "wikitext103_gpt_rdrop", 1,
+        "scripts/prepare_wikitext103.sh", "wikitext103", "wikitext103_gpt_rdrop", 2,
         ((tuple(wikitext.ADDRESSES), f"wikitext103/download/{wikitext.NAME}"),),
     ),
 }  # fmt: skip
 
+IMAGES = ("cifar100", "imagenet")  # for Vision Transformers: no archive to prepare, no fairseq
+
 
 def kept(file: File, data: Path) -> Path:
-    """Where a file is once it is fetched."""
+    """The place of a fetched file."""
     return data / file[1]

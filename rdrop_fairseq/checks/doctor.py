@@ -1,6 +1,6 @@
 """`doctor [BENCHMARK]`: is everything there for a real run? One minute, no training; one line per question.
 
-Each line is `ok`, or `FIX` and what to do. Without a benchmark only the installation and the devices are looked at.
+Each line is `ok`, or `FIX` and what to do. Without a benchmark only the installation and the devices are checked.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from rdrop_fairseq.checks.benchmarks import BENCHMARKS, Benchmark, kept
+from rdrop_fairseq.checks.benchmarks import BENCHMARKS, IMAGES, Benchmark, kept
 from rdrop_fairseq.corpus import manifest, reachable
 from rdrop_fairseq.errors import UserError
 
 GIGABYTE = 1e9
-# (subject, what is wrong and what to do about it, or empty, what is right)
+NAMES = [*BENCHMARKS, *IMAGES]
+# (subject, problem with its remedy, or empty; finding if there is no problem)
 Finding = tuple[str, str, str]
 
 
@@ -55,25 +56,26 @@ def find_devices() -> Iterator[Finding]:
         return
     for number, gpu in enumerate(found):
         failed = gpu["failed"]
-        # bf16 is for request only, and not to be had before Ampere
+        # bf16 is used on request only, and GPUs before Ampere lack it
         wrong = {name: reason for name, reason in failed.items() if name != "bf16" or gpu["capability"] >= [8, 0]}
-        told = "; ".join(f"{name}: {reason}" for name, reason in wrong.items())
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in wrong.items())
         works = ", ".join(name for name in hardware.PRECISIONS[1:] if name not in failed)
-        yield f"GPU {number}, {gpu['name']}", f"{told}: {hardware.BUILDS}" if told else "", f"computes in {works}"
+        problem = f"{reasons}: {hardware.other_builds()}" if reasons else ""
+        yield f"GPU {number}, {gpu['name']}", problem, f"computes in {works}"
     yield _adam()
 
 
 def _adam() -> Finding:
-    """fairseq takes apex's fused Adam by itself where that is installed; nothing else changes."""
+    """fairseq uses apex's fused Adam if that is installed; nothing else changes."""
     from fairseq.optim.fused_adam import get_fused_adam_class
 
     fused = get_fused_adam_class() is not None
-    without = "fairseq's own, without apex: the same updates, somewhat slower; --fp16-adam-stats is not to be had"
+    without = "fairseq's own, without apex: the same updates, somewhat slower; --fp16-adam-stats needs apex"
     return "Adam", "", "apex's fused Adam" if fused else without
 
 
 def find_files(benchmark: Benchmark, data: Path) -> Iterator[Finding]:
-    """Until the data are prepared: every file is there already, or one of its addresses answers."""
+    """Until the data are prepared: each file exists, or one of its addresses answers."""
     if is_prepared(benchmark, data):
         return
     missing = [file for file in benchmark.files if not kept(file, data).is_file()]
@@ -88,7 +90,7 @@ def find_files(benchmark: Benchmark, data: Path) -> Iterator[Finding]:
 
 
 def find_room(benchmark: Benchmark, data: Path) -> Iterator[Finding]:
-    """The disk that the preparation fills, unless it is done."""
+    """The free disk that the preparation needs, unless it is done."""
     folder = next(path for path in (data.absolute(), *data.absolute().parents) if path.exists())
     free = shutil.disk_usage(folder).free / GIGABYTE
     needed = 0 if is_prepared(benchmark, data) else benchmark.gigabytes
@@ -97,12 +99,12 @@ def find_room(benchmark: Benchmark, data: Path) -> Iterator[Finding]:
 
 
 def is_prepared(benchmark: Benchmark, data: Path) -> bool:
-    """Whether the manifest says that the preparation came to its end."""
+    """Whether the manifest says that the preparation is complete."""
     return bool(manifest.load(data / benchmark.folder / "manifest.json").get("complete"))
 
 
 def find_data(benchmark: Benchmark, data: Path) -> Iterator[Finding]:
-    """What is there of the prepared data, and whether its files are the size that the manifest has for them."""
+    """The state of the preparation, and whether its files have the sizes in the manifest."""
     folder = data / benchmark.folder
     whole = manifest.load(folder / "manifest.json")
     if not whole.get("complete"):
@@ -117,29 +119,34 @@ def find_data(benchmark: Benchmark, data: Path) -> Iterator[Finding]:
         for made in step["outputs"]
         if not (folder / made["path"]).exists() or files.size(folder / made["path"]) != made["size"]
     ]
-    told = f"{', '.join(changed[:3])} in {folder} not as the manifest has it: run {benchmark.prepare} again"
-    yield "data", told if changed else "", f"{folder} is whole"
+    problem = f"{', '.join(changed[:3])} in {folder} not as the manifest has it: run {benchmark.prepare} again"
+    yield "data", problem if changed else "", f"{folder} is whole"
 
 
 def find_config(benchmark: Benchmark, data: Path, root: Path) -> Iterator[Finding]:
-    """fairseq's parser takes the config; the published model that it starts from fits the dictionary of the data."""
-    from rdrop_fairseq.training import options
+    """fairseq's parser accepts the config, its batch divides over the devices, and the published model fits the data's
+    dictionary."""
+    import torch
+
+    from rdrop_fairseq.training import launch, options
     from rdrop_fairseq.training.config import find_config as find
     from rdrop_fairseq.training.config import read_config
 
     binarized = data / benchmark.folder / benchmark.binarized
     try:
-        options.check(read_config(find(benchmark.config, root), benchmark.config), [], str(binarized))
+        experiment = read_config(find(benchmark.config, root), benchmark.config)
+        words, seen = options.check(experiment, [], str(binarized))
+        batch = launch.settle_batch(words, [], seen, experiment, max(1, torch.cuda.device_count()))
     except UserError as error:
-        yield "config", str(error), ""
+        yield "config", f"{benchmark.config}: {error}", ""
     else:
-        yield "config", "", f"{benchmark.config} is what fairseq-train takes"
+        yield "config", "", f"{benchmark.config} is accepted by fairseq-train; {batch or 'batch as given'}"
     if benchmark.model:
         yield find_model(data / benchmark.model / "model.pt", binarized, benchmark.prepare)
 
 
 def find_model(model: Path, binarized: Path, prepare: str) -> Finding:
-    """The published model is there and has the rows that the dictionary asks for."""
+    """The published model exists and has the rows that the dictionary needs."""
     dictionaries = sorted([*binarized.glob("dict.source.txt"), *binarized.glob("input0/dict.txt")])
     if not model.is_file() or not dictionaries:
         return "model", "", f"{model} and the data's dictionary are not both there yet: {prepare}"
@@ -150,7 +157,7 @@ def find_model(model: Path, binarized: Path, prepare: str) -> Finding:
 
     try:
         state: dict[str, Any] = checkpoint.load(model)["model"]
-        if pretrained.EMBEDDING not in state:  # a model of the encoder alone: looked at when training starts
+        if pretrained.EMBEDDING not in state:  # an encoder-only model: checked when training starts
             return "model", "", f"{model} can be read"
         pretrained.check_dictionary(model, state, Dictionary.load(str(dictionaries[0])))
     except UserError as error:
@@ -158,11 +165,21 @@ def find_model(model: Path, binarized: Path, prepare: str) -> Finding:
     return "model", "", f"{model} fits {dictionaries[0]}"
 
 
+def find_images(name: str, data: Path, root: Path) -> Iterator[Finding]:
+    """What a Vision Transformer needs, once torch imports."""
+    from rdrop_fairseq.checks import images
+
+    yield from images.find(name, data, root)
+
+
 def examine(names: list[str], data: Path, root: Path) -> int:
-    """Prints every finding; returns how many things are in the way."""
+    """Print every finding; returns the number of problems."""
     wrong = 0
     looks: list[tuple[str, Iterator[Finding]]] = [("", find_modules()), ("", find_devices())]
     for name in names:
+        if name in IMAGES:
+            looks.append((f"{name}: ", find_images(name, data, root)))
+            continue
         chosen = BENCHMARKS[name]
         found = (find_files(chosen, data), find_room(chosen, data), find_data(chosen, data))
         looks += [(f"{name}: ", findings) for findings in (*found, find_config(chosen, data, root))]
@@ -171,7 +188,7 @@ def examine(names: list[str], data: Path, root: Path) -> int:
             for subject, problem, fine in look:
                 wrong += bool(problem)
                 print(f"{'FIX' if problem else 'ok ':3}  {prefix}{subject}: {problem or fine}", flush=True)
-        except (ImportError, UserError) as error:  # said above, or a manifest that is no JSON
+        except (ImportError, UserError) as error:  # printed above, or a manifest that is not JSON
             wrong += 1
             print(f"FIX  {prefix}{error}", flush=True)
     return wrong
@@ -181,15 +198,15 @@ def main(argv: list[str], prog: str) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog=prog, description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument(
-        "benchmark", nargs="*", metavar="BENCHMARK", help=f"one or several of {', '.join(BENCHMARKS)}, or all"
+        "benchmark", nargs="*", metavar="BENCHMARK", help=f"one or several of {', '.join(NAMES)}, or all"
     )
     parser.add_argument("--data", type=Path, default=Path("data"), help="where all data goes (default: data)")
     parser.add_argument("--root", type=Path, default=Path(), help=argparse.SUPPRESS)  # where configs/ is
     args = parser.parse_args(argv)
-    names = list(BENCHMARKS) if args.benchmark == ["all"] else args.benchmark
+    names = NAMES if args.benchmark == ["all"] else args.benchmark
     for name in names:
-        if name not in BENCHMARKS:
-            raise UserError(f"no benchmark {name}: choose of {', '.join(BENCHMARKS)}")
+        if name not in NAMES:
+            raise UserError(f"no benchmark {name}: choose from {', '.join(NAMES)}")
     wrong = examine(names, args.data, args.root)
     print("nothing is in the way" if not wrong else f"{wrong} thing(s) to fix")
     return min(wrong, 1)

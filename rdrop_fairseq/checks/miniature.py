@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-from rdrop_fairseq.corpus import archives, cnndm, download, gpt2_bpe, iwslt, stories, wmt14
+from rdrop_fairseq.corpus import archives, cnndm, download, gpt2_bpe, iwslt, stories, wmt14, xsum
 
 SEGMENTS = 60  # of each test set
 HELD_OUT = 50  # articles of valid, and of test
@@ -100,26 +101,50 @@ def of_cnndm(pairs: int, data: Path, mirror: Path) -> None:
     """The first stories of each list, the shortened lists, and BART's vocabulary."""
     downloads = data / "cnndm" / "download"
     mirror.mkdir(parents=True, exist_ok=True)
-    needed: dict[str, int] = {}
+    needed: set[str] = set()
     for split, name in cnndm.LISTS.items():
         path = download.fetch([f"{cnndm.LIST_HOST}/{name}"], downloads / name)
         count = pairs - 2 * HELD_OUT if split == "train" else HELD_OUT
         urls = stories.read_urls(path.read_bytes(), name)[:count]
         (mirror / name).write_text("".join(f"{url}\n" for url in urls), encoding="utf-8")
-        needed.update({stories.file_name(url): 1 for url in urls})
+        needed.update(map(stories.file_name, urls))
     for name in cnndm.ARCHIVES:
         archive = download.fetch([f"{cnndm.STORY_HOST}/{name}"], downloads / name)
         _pick(archive, mirror / name, needed)
+    _vocabulary(data / "cnndm", mirror)
+
+
+def of_xsum(pairs: int, data: Path, mirror: Path) -> None:
+    """The first articles of each split, the shortened list of splits, and BART's vocabulary."""
+    downloads = data / "xsum" / "download"
+    mirror.mkdir(parents=True, exist_ok=True)
+    name = xsum.ADDRESSES[0].rsplit("/", 1)[-1]
+    archive = download.fetch(xsum.ADDRESSES, downloads / name)
+    path = download.fetch([f"{xsum.REPOSITORY}/{xsum.SPLIT_FILE}"], downloads / xsum.SPLIT_FILE)
+    counts = {"train": pairs - 2 * HELD_OUT, "val": HELD_OUT, "test": HELD_OUT}
+    ids = {split: several[: counts[split]] for split, several in xsum.read_split(path.parent).items()}
+    keys = {xsum.SPLIT_KEYS[split]: several for split, several in ids.items()}
+    (mirror / xsum.SPLIT_FILE).write_text(json.dumps(keys), encoding="utf-8")
+    _pick(archive, mirror / name, {f"{number}.summary" for several in ids.values() for number in several})
+    _vocabulary(data / "xsum", mirror)
+
+
+def _vocabulary(folder: Path, mirror: Path) -> None:
     for name in (gpt2_bpe.ENCODER, gpt2_bpe.MERGES, gpt2_bpe.DICTIONARY):
-        path = download.fetch([f"{gpt2_bpe.HOST}/{name}"], data / "cnndm" / "gpt2_bpe" / name)
+        path = download.fetch([f"{gpt2_bpe.HOST}/{name}"], folder / "gpt2_bpe" / name)
         (mirror / name).write_bytes(path.read_bytes())
 
 
-def _pick(archive: Path, output: Path, needed: Mapping[str, int]) -> None:
+def _pick(archive: Path, output: Path, needed: Collection[str]) -> None:
+    missing = set(needed)
     with tarfile.open(output, "w:gz") as made, archives.explain_damage(archive):
         for entry in archives.entries(archive, archive.name):
-            if entry.content is not None and entry.name.rsplit("/", 1)[-1] in needed:
+            name = entry.name.rsplit("/", 1)[-1]
+            if entry.content is not None and name in missing:
                 add(made, entry.name, entry.content.read())
+                missing.discard(name)
+            if not missing:
+                break
 
 
 def make(benchmark: str, pairs: int, data: Path, mirror: Path) -> None:
@@ -132,4 +157,5 @@ MAKERS = {
     "wmt14_en_de": lambda pairs, data, mirror: of_wmt14("de", pairs, data, mirror),
     "wmt14_en_fr": lambda pairs, data, mirror: of_wmt14("fr", pairs, data, mirror),
     "cnndm": of_cnndm,
+    "xsum": of_xsum,
 }

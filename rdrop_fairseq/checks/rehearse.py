@@ -19,6 +19,7 @@ from pathlib import Path
 
 from rdrop_fairseq import files
 from rdrop_fairseq.checks import miniature
+from rdrop_fairseq.corpus import wmt14
 from rdrop_fairseq.errors import UserError
 
 PAIRS, UPDATES = 2_000, 200
@@ -29,13 +30,18 @@ CONFIGS = {
     "wmt14_en_de": "wmt14_en_de_big",
     "wmt14_en_fr": "wmt14_en_fr_big",
     "cnndm": "cnndm_bart_base",
+    "xsum": "xsum_bart_base",
 }
 PREPARE = {
     "iwslt14_de_en": ["prepare", "iwslt", "de", "en"],
     "wmt14_en_de": ["prepare", "wmt14", "de"],
     "wmt14_en_fr": ["prepare", "wmt14", "fr"],
     "cnndm": ["prepare", "cnndm", "--no-model"],
+    "xsum": ["prepare", "summarization", "--xsum", "--no-model"],
 }
+SUMMARIES = ("cnndm", "xsum")
+# Enough pairs for one of valid: the recipe takes every 1333rd.
+FEWEST = {"wmt14_en_fr": wmt14.RECIPES["fr"]["icml17"].nth or 0}
 SYSTEMS = ("baseline", "rdrop")
 # An untrained model does not end its sentences.
 SHORT = ["--max-len-a", "1", "--max-len-b", "20"]
@@ -74,8 +80,8 @@ class Rehearsal:
         return self.text / "bin"
 
     def steps(self) -> list[Step]:
-        """Everything after the archives, in order."""
-        summarization = self.benchmark == "cnndm"
+        """All steps after the archives, in order."""
+        summarization = self.benchmark in SUMMARIES
         mirror = {"DATA_MIRROR": str(self.out / "mirror")}
         words = ["--out", str(self.text)] if summarization else ["--data", str(self.out / "data")]
         # 2,000 pairs have not enough words for the recipes' tens of thousands of merges.
@@ -89,7 +95,7 @@ class Rehearsal:
         return found
 
     def scores(self, system: str) -> Path:
-        """Where a system's translation and scores go."""
+        """Folder of a system's translation and scores."""
         return self.out / "scores" / system
 
     def _average(self, system: str) -> Step:
@@ -102,13 +108,13 @@ class Rehearsal:
     def _train(self, system: str) -> Step:
         config = f"{CONFIGS[self.benchmark]}_{system}"
         words = ["train", config, str(self.binarized), "--root", str(self.root), "--save-dir", str(self.out / system)]
-        # Several saves, three of them kept: one that falls on the end of an epoch is no checkpoint by updates.
+        # Several saves, three of them kept: a save at the end of an epoch is not an update checkpoint.
         often = max(1, self.updates // 8)
         schedule = {"max-update": self.updates, "warmup-updates": max(1, self.updates // 4)}
         schedule |= {"save-interval-updates": often, "keep-interval-updates": 3, "validate-interval-updates": 4 * often}
         options = [word for name, value in schedule.items() for word in (f"--{name}", str(value))]
         options.append("--no-epoch-checkpoints")
-        if self.benchmark == "cnndm":
+        if self.benchmark in SUMMARIES:
             options += ["--finetune-from-model", str(self.models / "bart.base" / "model.pt")]
         return Step(f"train {system}", [*words, "--update-freq", "1", "--", *options, *self.train_words])
 
@@ -120,12 +126,13 @@ class Rehearsal:
         articles, references = (str(self.text / "text" / f"test.{side}") for side in ("source", "target"))
         summaries = self.scores(system) / "test.hyp"
         words = ["summarize", str(self._averaged(system)), str(self.binarized), articles, "--out", str(summaries)]
-        scored = ["rouge", "--hyp", str(summaries), "--ref", references, "--published", "cnndm"]
+        words += ["--preset", self.benchmark]
+        scored = ["rouge", "--hyp", str(summaries), "--ref", references, "--published", self.benchmark]
         return [Step(f"generate {system}", words), Step(f"score {system}", scored)]
 
 
 def run(steps: Sequence[Step], out: Path) -> None:
-    """Runs the steps, one line each, their output in NUMBER-STEP.log; UserError names the first that fails."""
+    """Run the steps, their output in NUMBER-STEP.log. Raises UserError naming the first that fails."""
     for number, step in enumerate(steps, 1):
         log = out / f"{number:02}-{step.name.replace(' ', '-')}.log"
         print(f"[{number}/{len(steps)}] {step.name}: {' '.join(step.words)}", file=sys.stderr, flush=True)
@@ -135,18 +142,18 @@ def run(steps: Sequence[Step], out: Path) -> None:
             environment = {**os.environ, **step.environment}
             status = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=environment, check=False)
         if status.returncode:
-            raise UserError(f"the rehearsal failed at: {step.name} ({_last(log)}); all that it said is in {log}")
+            raise UserError(f"the rehearsal failed at: {step.name} ({_last(log)}); its output is in {log}")
         print(f"      ok, {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
 
 
 def _last(log: Path) -> str:
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     errors = [line for line in lines if "rror" in line]
-    return (errors or lines or ["it said nothing"])[-1]
+    return (errors or lines or ["no output"])[-1]
 
 
 def device_words() -> list[str]:
-    """Options of fairseq-train for where this runs."""
+    """Options of fairseq-train for this machine."""
     import torch
 
     return [] if torch.cuda.is_available() else ["--max-tokens", str(CPU_TOKENS)]
@@ -165,8 +172,9 @@ def main(argv: list[str], prog: str) -> int:
     parser.add_argument("--out", type=Path, metavar="DIR", help="made anew (default: work/rehearsal/BENCHMARK)")
     parser.add_argument("--root", type=Path, default=Path(), help=argparse.SUPPRESS)  # where configs/ is
     args = parser.parse_args(argv[:cut])
-    if args.updates < 2 or args.pairs < 200:
-        raise UserError("--updates must be at least 2 and --pairs at least 200")
+    fewest = max(200, FEWEST.get(args.benchmark, 0))
+    if args.updates < 2 or args.pairs < fewest:
+        raise UserError(f"--updates must be at least 2 and --pairs at least {fewest}")
     out = (args.out or args.root / "work" / "rehearsal" / args.benchmark).resolve()
     if out.exists() and not (out / "mirror").is_dir():
         raise UserError(f"{out} is not a rehearsal: give another --out, it is made anew")
@@ -175,7 +183,7 @@ def main(argv: list[str], prog: str) -> int:
     started = time.monotonic()
     print(f"the first {args.pairs:,} pairs of the real archives", file=sys.stderr, flush=True)
     miniature.make(args.benchmark, args.pairs, args.data, out / "mirror")
-    if args.benchmark == "cnndm":
+    if args.benchmark in SUMMARIES:
         from rdrop_fairseq.corpus import pretrained_models
 
         pretrained_models.fetch("bart.base", args.data)

@@ -1,4 +1,4 @@
-"""Unpacking .tgz, .tar.bz2, .tar, .gz and .zip as data comes, trusting nothing that an archive says about paths."""
+"""Unpacks .tgz, .tar.bz2, .tar, .gz and .zip as streams; no path inside an archive is trusted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DAMAGE = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EO
 
 @dataclass(frozen=True)
 class Entry:
-    """One member: its name, its bytes (None for a directory or a link), and where a link points."""
+    """One member: its name, its bytes (None for a directory or a link), and the target of a link."""
 
     name: str
     content: IO[bytes] | None
@@ -39,7 +39,7 @@ def unpack(archive: Path, directory: Path, members: Sequence[str] | None = None)
 
     members: names or shell patterns (`*.de-en.*`) to take, all if None. A directory that is already there gets the
     files added, each moved in when whole. Bytes are streamed: memory does not depend on the size of the archive.
-    Raises UserError for a damaged archive, for a member that would be written elsewhere or is no plain file, for a
+    Raises UserError for a damaged archive, for a member that would be written elsewhere or is not a plain file, for a
     link that leads out, and for a name in `members` that the archive does not have.
     """
     part = files.temporary(directory)
@@ -60,9 +60,9 @@ def unpack(archive: Path, directory: Path, members: Sequence[str] | None = None)
 
 
 def check(archive: Path, name: str | None = None) -> None:
-    """Reads the archive to its end; raises UserError if it is cut short, damaged, or not what its name says.
+    """Reads the whole archive; raises UserError if it is cut short, damaged, or of another format than its name says.
 
-    name: the archive's name if the file does not have it (yet); its suffix tells the format.
+    name: the archive's name, whose suffix tells the format, if the file is still called something else.
     """
     with explain_damage(archive):
         for entry in entries(archive, name or archive.name):
@@ -72,7 +72,7 @@ def check(archive: Path, name: str | None = None) -> None:
 
 @contextlib.contextmanager
 def explain_damage(archive: Path) -> Iterator[None]:
-    """Turns damage into a UserError, around the whole loop over entries: their content is read by whoever loops."""
+    """Turns errors of damaged archives into a UserError; put it around the whole loop that reads the entries."""
     try:
         yield
     except DAMAGE as error:
@@ -104,7 +104,7 @@ def _follow(archive: Path, part: Path, links: Sequence[tuple[PurePosixPath, Pure
     # Links become copies: no later write can go through one, and the result is the same data.
     for name, target in links:
         if not (part / target).is_file():
-            raise UserError(f"{archive}: {name} is a link to {target}, which is no file taken from this archive")
+            raise UserError(f"{archive}: {name} is a link to {target}, which is not a file taken from this archive")
         (part / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(part / target, part / name)
 
@@ -117,7 +117,7 @@ def _require(archive: Path, members: Sequence[str] | None, seen: Sequence[str]) 
 
 
 def _inside(archive: Path, name: str) -> PurePosixPath:
-    """The member's path, which has to stay below the directory that is unpacked into."""
+    """The member's path; raises UserError unless it stays below the directory that the archive is unpacked into."""
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or (path.parts and path.parts[0].endswith(":")) or "\0" in name:
         raise UserError(f"{archive} would write outside its directory ({name!r}): refused, get it from another source")
@@ -125,7 +125,7 @@ def _inside(archive: Path, name: str) -> PurePosixPath:
 
 
 def entries(archive: Path, name: str) -> Iterator[Entry]:
-    """The members in order; the content of each has to be read before the next is asked for. See explain_damage."""
+    """The members in order; read the content of each before asking for the next. See explain_damage."""
     with open(archive, "rb") as raw, _watched(raw, archive.stat().st_size, name) as file:
         if name.endswith((".zip", ".whl")):
             yield from _zip_entries(archive, file)
@@ -163,7 +163,7 @@ def _tar_entries(archive: Path, file: IO[bytes], name: str) -> Iterator[Entry]:
 
 
 class _Bzip2(bz2.BZ2File):
-    """bz2's reader, whose complaint about damaged data is a bare OSError, like that of a disk."""
+    """bz2's reader with EOFError for damaged data, where bz2 raises a bare OSError as a failing disk does."""
 
     def read(self, size: int | None = -1) -> bytes:
         try:
@@ -175,14 +175,14 @@ class _Bzip2(bz2.BZ2File):
 
 
 def _ends_with_zeros(archive: Path) -> bool:
-    """A whole tar ends with at least 1,024 zero bytes; one cut between two members does not, and reads well so far."""
+    """A whole tar ends with at least 1,024 zero bytes; tarfile does not notice one that was cut between two members."""
     with open(archive, "rb") as file:
         file.seek(-min(1024, archive.stat().st_size), os.SEEK_END)
         return not file.read().strip(b"\0")
 
 
 def _joined(name: str, link: str) -> str:
-    """Where a symbolic link leads, `..` resolved as far as it stays inside."""
+    """The target of a symbolic link, with every `..` resolved that stays inside."""
     if link.startswith("/"):
         return link
     return os.path.normpath(os.path.join(os.path.dirname(name), link))

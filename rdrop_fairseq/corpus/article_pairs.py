@@ -15,17 +15,17 @@ from rdrop_fairseq.errors import UserError
 
 SPLITS = ("train", "val", "test")
 SIDES = ("source", "target")
-# Under which names others have the same files (XSum's own scripts write validation.document).
+# Other names for the same files (XSum's own scripts write validation.document).
 SPLIT_NAMES = {"train": ("train",), "val": ("val", "valid", "validation", "dev"), "test": ("test",)}
 SIDE_NAMES = {"source": ("source", "document", "article"), "target": ("target", "summary", "highlights")}
 
 
 class PairWriter:
-    """Writes pairs to two open files and counts what was special about them.
+    """Writes pairs to two open files and counts what is unusual about them.
 
     Both texts are put on one line each. Bytes that are not UTF-8 arrive as U+FFFD and are counted. A pair without a
-    summary teaches nothing and is dropped, except where `keep_all` (a test set must keep its lines); one without an
-    article stays, as the published corpora have it (114 stories of CNN/DailyMail are empty).
+    summary is dropped unless `keep_all` is set (in a test set); one without an article is kept, as in the
+    published corpora (114 stories of CNN/DailyMail are empty).
     """
 
     def __init__(self, source: BinaryIO, target: BinaryIO, keep_all: bool) -> None:
@@ -73,7 +73,7 @@ def find(directory: Path, split: str) -> tuple[Path, Path] | None:
 
 
 def copy(source: Path, target: Path, writer: PairWriter, title: str) -> None:
-    """Every pair of two files to the writer; UserError if they have different numbers of lines."""
+    """Passes every pair of two files to the writer; raises UserError if they have different numbers of lines."""
     with open(source, "rb") as articles, open(target, "rb") as summaries:
         bar = tqdm(_in_step(source, articles, target, summaries), desc=title, unit="pairs", mininterval=1.0)
         for first, second in bar:
@@ -82,7 +82,7 @@ def copy(source: Path, target: Path, writer: PairWriter, title: str) -> None:
 
 
 def _in_step(source: Path, articles: BinaryIO, target: Path, summaries: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    # A line ends at \n only: a \r inside an article is no reason to tear the two sides apart.
+    # A line ends at \n only: a \r inside an article must not shift the two sides.
     for number, (first, second) in enumerate(zip_longest(articles, summaries)):
         if first is None or second is None:
             count = [

@@ -1,16 +1,15 @@
-"""Both directions of a prepared corpus in one data directory, as the first half of Bi-SimCut trains on them.
+"""Both directions of a prepared corpus in one data directory, for the first half of Bi-SimCut's training.
 
     DIR/{train,valid}.{de,en} (BPE) and DIR/bin  ->  DIR/bidirectional/{train,valid}.{src,tgt}, bin/, manifest.json
 
-src is the one language followed by the other, tgt the other followed by the one; no sign tells the model the direction
-(Gao et al. 2022). The dictionary is that of DIR/bin, so that a model trained on both can be fine-tuned there.
+src holds the text of one language and then of the other, tgt the same in the opposite order; no token marks the
+direction (Gao et al. 2022). The dictionary is that of DIR/bin, so that a model trained on both can be fine-tuned there.
 """
 
 from __future__ import annotations
 
 import argparse
 import filecmp
-import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from typing import Any
 
 from rdrop_fairseq.corpus import binarize
 from rdrop_fairseq.corpus.pipeline import Pipeline
+from rdrop_fairseq.corpus.processes import add_workers
 from rdrop_fairseq.errors import UserError
 
 SPLITS = ("train", "valid")
@@ -27,20 +27,12 @@ BINARIZED = re.compile(r"train\.([^.-]+)-([^.-]+)\.\1\.idx")
 
 
 def languages_of(data: Path) -> tuple[str, str]:
-    """The language pair of a binarized data directory. Raises UserError where there is none."""
+    """The language pair of a binarized data directory. Raises UserError if `data` is not one."""
     for path in sorted(data.glob("train.*.idx")):
         found = BINARIZED.fullmatch(path.name)
         if found:
             return found[1], found[2]
-    raise UserError(f"{data} is no binarized data directory: give the folder of a prepared corpus, with bin/ in it")
-
-
-def text_folder(directory: Path, languages: tuple[str, str]) -> Path:
-    """Where the segmented text of a prepared corpus is: beside bin/, or in bpe/."""
-    for folder in (directory, directory / "bpe"):
-        if all((folder / f"{split}.{language}").is_file() for split in SPLITS for language in languages):
-            return folder
-    raise UserError(f"{directory} lacks {SPLITS[0]}.{languages[0]} and the rest of bin/ as text: prepare it again")
+    raise UserError(f"{data} is not a binarized data directory: give the folder of a prepared corpus, with bin/ in it")
 
 
 def prepare(directory: Path, workers: int) -> Path:
@@ -49,12 +41,15 @@ def prepare(directory: Path, workers: int) -> Path:
     Raises UserError where the two languages do not share one dictionary, which one model for both needs.
     """
     languages = languages_of(directory / "bin")
-    text = text_folder(directory, languages)
+    text = [directory / f"{split}.{language}" for split in SPLITS for language in languages]
+    missing = [path.name for path in text if not path.is_file()]
+    if missing:
+        raise UserError(f"{directory} has bin/ but not the text it was made from ({missing[0]}): prepare it again")
     one, other = (directory / "bin" / f"dict.{language}.txt" for language in languages)
     if not filecmp.cmp(one, other, shallow=False):
         raise UserError(f"{one} and {other.name} differ: binarize with a joined dictionary")
     pipeline = Pipeline(directory / "bidirectional", f"both directions of {directory.name}", {})
-    counts = {split: concatenate(pipeline, split, text, languages) for split in SPLITS}
+    counts = {split: concatenate(pipeline, split, directory, languages) for split in SPLITS}
 
     def run(parts: list[Path]) -> dict[str, Any]:
         text = pipeline.directory
@@ -87,7 +82,7 @@ def concatenate(pipeline: Pipeline, split: str, text: Path, languages: tuple[str
 
 
 def count_lines(path: Path) -> int:
-    """Lines of a file whose last line is ended. Raises UserError where it is not: the next file would run into it."""
+    """Number of lines. Raises UserError if the last line has no line break: the next file would be joined to it."""
     count, last = 0, b"\n"
     with path.open("rb") as stream:
         for block in iter(lambda: stream.read(1 << 20), b""):
@@ -103,6 +98,6 @@ def main(argv: Sequence[str], prog: str) -> None:
     parser = argparse.ArgumentParser(prog=prog, description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("directory", nargs="?", type=Path, metavar="DIR", help="default: IWSLT14 De-En")
     parser.add_argument("--data", type=Path, default=Path("data"), help=argparse.SUPPRESS)  # where data sets are kept
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes")
+    add_workers(parser)
     args = parser.parse_args(argv)
     print(prepare(args.directory or args.data / "iwslt14.de-en", args.workers))

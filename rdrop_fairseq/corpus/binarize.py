@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rdrop_fairseq import files
-from rdrop_fairseq.errors import UserError
+from rdrop_fairseq.errors import UserError, install
 
 SPLITS = ("train", "valid", "test")
 COUNTED = re.compile(r"\[(\S+)\] (\S+): (\d+) sents, (\d+) tokens, ([\d.]+)% replaced")
@@ -32,8 +32,8 @@ def binarize(
 
     joined: one dictionary for both sides. dictionaries: given ones (of source and target; the same file for both where
     joined) instead of new ones from train. words: at most so many entries in a new dictionary, the most frequent ones.
-    Returns {"train.de": {"sentences", "tokens", "unknown_percent"}, ...} with
-    tokens including the end of sentence, as fairseq counts. Raises UserError if fairseq is missing or fails.
+    Returns {"train.de": {"sentences", "tokens", "unknown_percent"}, ...} with tokens including the end of sentence, as
+    fairseq counts. Raises UserError for an empty file, and if fairseq is missing or fails.
     """
     # Prefixes relative to the text: fairseq-preprocess takes a comma in a prefix for a list of prefixes.
     command = [sys.executable, "-m", "fairseq_cli.preprocess", "--source-lang", source, "--target-lang", target]
@@ -46,7 +46,8 @@ def binarize(
     if dictionaries is not None:
         command += ["--srcdict", str(dictionaries[0].resolve())]
         command += [] if joined else ["--tgtdict", str(dictionaries[1].resolve())]
-    return _preprocess(command, text, destination, workers)
+    names = [f"{split}.{side}" for split in splits for side in (source, target)]
+    return _preprocess(command, text, names, destination, workers)
 
 
 def binarize_column(
@@ -63,10 +64,17 @@ def binarize_column(
         command += [f"--{split}pref", ",".join(names)] if names else []
     if dictionary is not None:
         command += ["--srcdict", str(dictionary.resolve())]
-    return _preprocess(command, next(iter(texts.values())).parent, destination, workers)
+    folder = next(iter(texts.values())).parent
+    return _preprocess(command, folder, [path.name for path in texts.values()], destination, workers)
 
 
-def _preprocess(command: list[str], text: Path, destination: Path, workers: int) -> dict[str, Any]:
+def _preprocess(
+    command: list[str], text: Path, names: Sequence[str], destination: Path, workers: int
+) -> dict[str, Any]:
+    # fairseq binarizes an empty file without a word, and fails hours later where the set is opened ("cannot mmap").
+    empty = next((text / name for name in names if (text / name).is_file() and not (text / name).stat().st_size), None)
+    if empty:
+        raise UserError(f"{empty} has no line, and fairseq cannot use an empty set: prepare the data from more text")
     part = files.temporary(destination)
     files.remove(part)
     part.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +91,7 @@ def _preprocess(command: list[str], text: Path, destination: Path, workers: int)
 
 
 def _run(command: Sequence[str], directory: Path) -> str:
-    """All that the command prints, shown as it comes; UserError with the last line if it fails."""
+    """All that the command prints, shown as it comes; raises UserError with the last line if it fails."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     pipe = subprocess.PIPE
     with subprocess.Popen(
@@ -97,7 +105,7 @@ def _run(command: Sequence[str], directory: Path) -> str:
                 print(f"      {counted[0]} by <unk>", file=sys.stderr)
     if process.returncode:
         if any("No module named" in line and "fairseq_cli" in line for line in said):
-            raise UserError('fairseq is not installed: pip install "rdrop-fairseq[fairseq]"')
+            raise UserError(f"fairseq is not installed: {install('fairseq')}")
         last = next((line.strip() for line in reversed(said) if line.strip()), "no message")
         raise UserError(f"fairseq-preprocess failed on {directory} ({last}): mend that and run the same command again")
     return "".join(said)

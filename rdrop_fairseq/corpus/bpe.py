@@ -6,9 +6,9 @@ of the text: the same codes as `subword-nmt learn-bpe -s N < text`. Applying ask
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
@@ -18,9 +18,10 @@ from tqdm import tqdm
 
 from rdrop_fairseq import files
 from rdrop_fairseq.corpus import lines
+from rdrop_fairseq.corpus.processes import in_order
 from rdrop_fairseq.errors import UserError
 
-# Bytes of text per counting task: its vocabulary (some 10 MB pickled) is small beside it, and merging is rare.
+# Bytes of text per counting task: large beside its vocabulary (some 10 MB pickled), so that merging is rare.
 TASK_BYTES = 1 << 26
 BLOCK_BYTES = 1 << 22  # read at once; as str objects this is about 50 MB
 # Words remembered per process (about 40 MB): 98 % of running words are among the 200,000 most frequent of WMT14 En-Fr,
@@ -32,11 +33,11 @@ BLANKS = "\r\n "  # what subword-nmt takes off the ends of a line
 def learn(inputs: Sequence[Path], codes: Path, operations: int, workers: int = 1) -> dict[str, int]:
     """Learns `operations` merges on all `inputs` together (joint BPE) and writes them to `codes`.
 
-    Returns {"words": running words, "types": different words, "operations": merges learned}, the last one being
-    smaller than asked for when no pair of symbols occurs twice any more. Raises UserError for text without a pair.
+    Returns {"words": running words, "types": different words, "operations": merges learned}; there are fewer merges
+    than `operations` if no pair of symbols is left that occurs twice. Raises UserError for text without any pair.
     """
-    # In a process of its own: the vocabulary and the statistics of pairs (about 1 kB per type) end with it, and are not
-    # inherited by every worker of the steps to come.
+    # In a separate process, so that its vocabulary and statistics of pairs (about 1 kB per type) are freed and the
+    # workers of later steps do not inherit them.
     with ProcessPoolExecutor(1) as pool:
         try:
             return pool.submit(_learn, inputs, codes, operations, workers).result()
@@ -60,30 +61,17 @@ def count_words(inputs: Sequence[Path], workers: int = 1) -> Counter[str]:
     """How often each word (what single spaces separate) occurs in all `inputs` together."""
     total: Counter[str] = Counter()
     tasks = [(path, start) for path in inputs for start in range(0, path.stat().st_size, TASK_BYTES)]
+    alone = workers <= 1 or len(tasks) <= 1
     with tqdm(total=len(tasks), desc="counting words", leave=False, delay=1) as bar:
-        for part in _ordered(tasks, workers):
+        for part in map(_count, tasks) if alone else in_order(_count, tasks, workers, workers + 1):
             total.update(part)
             bar.update()
     return total
 
 
-def _ordered(tasks: Sequence[tuple[Path, int]], workers: int) -> Iterator[Counter[str]]:
-    """The counts of the tasks, in order, few of them alive at a time."""
-    if workers <= 1 or len(tasks) <= 1:
-        yield from (_count(path, start) for path, start in tasks)
-        return
-    with ProcessPoolExecutor(workers) as pool:
-        pending: deque[Future[Counter[str]]] = deque()
-        for path, start in tasks:
-            pending.append(pool.submit(_count, path, start))
-            if len(pending) > workers:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-
-
-def _count(path: Path, start: int) -> Counter[str]:
-    """Words of the lines that begin in the TASK_BYTES from `start` on."""
+def _count(task: tuple[Path, int]) -> Counter[str]:
+    """Words of the lines of a file that begin in the TASK_BYTES from a position on."""
+    path, start = task
     counts: Counter[str] = Counter()
     end = start + TASK_BYTES
     with open(path, "rb") as file:
@@ -139,7 +127,7 @@ class Segmenter:
 
 
 class _Words(dict[str, str]):
-    """word -> its segments as they are written, worked out by subword-nmt when first asked for."""
+    """word -> its segments as written, computed by subword-nmt on the first lookup."""
 
     def __init__(self, codes: Path) -> None:
         super().__init__()

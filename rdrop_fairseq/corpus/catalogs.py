@@ -1,8 +1,8 @@
-"""Sentence pairs from gettext message catalogs (.po, .mo): find them, read them with polib, keep what is running text.
+"""Sentence pairs from gettext message catalogs (.po, .mo): found, read with polib, and kept if they are running text.
 
-A catalog pairs each message of a program (the msgid, nearly always English) with its translation. Much of that is no
-text: labels of a word or two, keyboard accelerators, markup, holes that the program fills. Markup and accelerators are
-taken out, because what is left is a sentence; a pair with a hole in it is dropped, because what is left is not.
+A catalog pairs each message of a program (the msgid, nearly always English) with its translation. Much of that is not
+text: labels of a word or two, keyboard accelerators, markup, placeholders. Markup and accelerators are removed, because
+a sentence remains; a pair with a placeholder is dropped, because none would.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rdrop_fairseq.errors import UserError
 Pair = tuple[str, str]  # (message, translation)
 
 MIN_WORDS, MAX_WORDS, MAX_RATIO = 3, 60, 2.5
-MIN_LETTERS = 0.6  # share of letters among the characters that are no spaces; below it are tables, codes, key names
+MIN_LETTERS = 0.6  # share of letters among characters other than spaces; below it are tables, codes, key names
 
 TAGS = "a abbr b big br button code dd div dl dt em h[1-6] hr i img input kbd label li nobr ol p pre s small span"
 TAGS += " strong sub sup table tbody td th thead tr tt u ul var"
@@ -53,7 +53,7 @@ def is_of_language(path: str, language: str) -> bool:
 
 
 def find_catalogs(directory: Path, language: str) -> list[Path]:
-    """Catalogs of one language below a folder, in a fixed order; of a .po and its .mo the .po (it marks fuzzy entries).
+    """Catalogs of one language below a folder, in a fixed order. A .po, which marks fuzzy entries, replaces its .mo.
 
     Raises UserError where there is none.
     """
@@ -72,8 +72,8 @@ def find_catalogs(directory: Path, language: str) -> list[Path]:
 def read_catalog(path: Path) -> Iterator[Pair]:
     """Translated messages of one catalog as they stand there; fuzzy, obsolete and empty entries are left out.
 
-    Of a plural message both forms are given where the translation has one or two; which of more forms belongs to
-    which English one depends on the language. Raises UserError for a file that is no catalog.
+    A plural message gives a pair for each of its forms if the translation has one or two forms, and none if it has
+    more: the language decides how these match the English ones. Raises UserError for a file that is not a catalog.
     """
     try:
         entries = (polib.pofile if path.suffix == ".po" else polib.mofile)(str(path))
@@ -123,13 +123,13 @@ def words_of(text: str) -> list[str]:
 
 
 def key(text: str) -> str:
-    """What two messages share that differ only in case, punctuation, spaces or numbers."""
+    """A key that ignores case, punctuation, spaces and the values of digits."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     return " ".join(re.findall(r"\w+", re.sub(r"\d+", "0", folded)))
 
 
 def fault(message: str, text: str) -> str | None:
-    """Why a cleaned pair is no running text in two languages, in one word; None for a good one."""
+    """The reason, in one word, for dropping a cleaned pair as not running text; None for a good pair."""
     for name, pattern in NOISE.items():
         if pattern.search(message) or pattern.search(text):
             return name
@@ -149,24 +149,38 @@ def fault(message: str, text: str) -> str | None:
     return None
 
 
+class Seen:
+    """The keys of the pairs taken so far, of each side."""
+
+    def __init__(self) -> None:
+        self._sides: tuple[set[str], set[str]] = (set(), set())
+
+    def adds(self, pair: Pair) -> bool:
+        """True, and the pair is remembered, unless one of its sides has been seen."""
+        keys = [key(side) for side in pair]
+        if any(each in known for each, known in zip(keys, self._sides)):
+            return False
+        for each, known in zip(keys, self._sides):
+            known.add(each)
+        return True
+
+
 def collect(catalogs: list[Path]) -> tuple[list[Pair], Counter[str]]:
-    """Good pairs of all catalogs, in order, each message and each translation once; and how many fell to which rule.
+    """Good pairs of all catalogs, in order, each message and each translation once, and how many each rule dropped.
 
     Two messages count as one if their `key` is the same. A translation that serves two messages keeps the first, so
     that neither side of a pair ever stands in two splits.
     """
-    seen: tuple[set[str], set[str]] = (set(), set())
+    seen = Seen()
     pairs: list[Pair] = []
     counts: Counter[str] = Counter()
     for path in catalogs:
         for message, text in read_catalog(path):
             pair = without_accelerators(plain(message), plain(text))
             reason = fault(*pair)
-            if reason is None and any(key(side) in known for side, known in zip(pair, seen)):
+            if reason is None and not seen.adds(pair):
                 reason = "duplicate"
             counts[reason or "kept"] += 1
             if reason is None:
                 pairs.append(pair)
-                for side, known in zip(pair, seen):
-                    known.add(key(side))
     return pairs, counts

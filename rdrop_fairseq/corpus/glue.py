@@ -9,7 +9,6 @@ RoBERTa's dict.txt, classes by falling frequency in train; STS-B's scores divide
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import sys
 from collections import Counter
@@ -19,18 +18,17 @@ from typing import Any
 
 from tqdm import tqdm
 
-from rdrop_fairseq.corpus import archives, binarize, gpt2_bpe, lines, manifest, pretrained_models
-from rdrop_fairseq.corpus.glue_tasks import MRPC_DEV, MRPC_IDS, TASKS, Split, Task
+from rdrop_fairseq.corpus import archives, binarize, manifest, pretrained_models
+from rdrop_fairseq.corpus.glue_tasks import HIGHEST_SCORE, MRPC_DEV, MRPC_IDS, TASKS, Split, Task
+from rdrop_fairseq.corpus.gpt2_vocabulary import Vocabulary
 from rdrop_fairseq.corpus.pipeline import Pipeline
+from rdrop_fairseq.corpus.processes import add_workers
 from rdrop_fairseq.corpus.stories import decode
 from rdrop_fairseq.errors import UserError
 
-BPE_FILES = (gpt2_bpe.ENCODER, gpt2_bpe.MERGES, gpt2_bpe.DICTIONARY)
-HIGHEST_SCORE = 5.0  # of STS-B
-
 
 class BrokenLineError(Exception):
-    """A line that is no example; says why."""
+    """A line that is not an example; the message says why."""
 
 
 def example(fields: list[str], split: Split, labels: tuple[str, ...]) -> tuple[list[str], str | None]:
@@ -66,8 +64,8 @@ def read_split(
 ) -> dict[str, int]:
     """Writes a column of `split` to each of `parts` (inputs, then the label if there is one); returns counts.
 
-    A broken line is left out and counted; in a test set, whose lines are known by their number, it stays, with empty
-    sentences. wanted: which lines, by their fields, belong to this split (all, without it).
+    A broken line is left out and counted; in a test set, where GLUE identifies lines by number, it is kept with empty
+    sentences. wanted: decides by a line's fields whether it belongs to this split (default: every line does).
     """
     counts: Counter[str] = Counter(dict.fromkeys(("sentences", "broken", "empty", "not_utf8"), 0))
     first = ""
@@ -114,7 +112,7 @@ def _lines(path: Path, header: bool) -> Iterator[tuple[int, tuple[list[str], boo
 
 
 def mrpc_filter(directory: Path, split: str) -> Callable[[list[str]], bool] | None:
-    """Which lines of msr_paraphrase_train.txt are train, which are dev; None for the test set."""
+    """Decides which lines of msr_paraphrase_train.txt belong to `split`; None for the test set, a file of its own."""
     if split == "test":
         return None
     listed = (directory / MRPC_DEV).read_text(encoding="utf-8-sig").splitlines()
@@ -133,21 +131,20 @@ class Preparation:
         self.pipeline = Pipeline(out, f"GLUE {task.name}", {"task": task.name})
 
     def run(self) -> Path:
-        """Everything; returns the data directory."""
+        """Runs all steps; returns the data directory."""
         raw = self._raw()
         counts = {split: self._text(split, raw)["sentences"] for split in self.task.splits}
-        folder = self.out.parent / "gpt2_bpe"
-        encoder, merges, dictionary = (
-            self.pipeline.download([f"{gpt2_bpe.HOST}/{name}"], folder / name) for name in BPE_FILES
-        )
+        vocabulary = Vocabulary.fetch(self.pipeline, self.out.parent / "gpt2_bpe")
         for split in self.task.splits:
-            self._bpe(split, encoder, merges)
-        data = self._binarize(encoder, merges, dictionary)
+            texts = {side: self.out / "text" / f"{split}.{side}" for side in self.sides}
+            outputs = [self.out / "bpe" / f"{split}.{side}" for side in self.sides]
+            vocabulary.encode(self.pipeline, split, texts, outputs, self.workers)
+        data = self._binarize(vocabulary)
         self.pipeline.finish(counts, self.task.known)
         return data
 
     def _raw(self) -> Path:
-        """The folder with the files as they were published."""
+        """The folder of the published files."""
         downloads = self.out / "download"
         fetched = [self.pipeline.download([url], downloads / url.rsplit("/", 1)[-1]) for url in self.task.archives]
         if fetched[0].suffix != ".zip":
@@ -174,21 +171,7 @@ class Preparation:
 
         return self.pipeline.step(f"text of {split}", outputs, run, inputs)
 
-    def _bpe(self, split: str, encoder: Path, merges: Path) -> None:
-        inputs = [self.out / "text" / f"{split}.{side}" for side in self.sides]
-        outputs = [self.out / "bpe" / f"{split}.{side}" for side in self.sides]
-
-        def run(parts: list[Path]) -> dict[str, int]:
-            encode_line = gpt2_bpe.Gpt2Bpe(encoder, merges).encode_line
-            done = [
-                lines.map_files(encode_line, [text], [part], self.workers, f"{split}.{side}")
-                for side, text, part in zip(self.sides, inputs, parts)
-            ]
-            return {f"{side}_tokens": count.tokens[0] for side, count in zip(self.sides, done)}
-
-        self.pipeline.step(f"GPT-2 BPE of {split}", outputs, run, [*inputs, encoder, merges])
-
-    def _binarize(self, encoder: Path, merges: Path, dictionary: Path) -> Path:
+    def _binarize(self, vocabulary: Vocabulary) -> Path:
         data = self.out / "bin"
         bpe = {side: [self.out / "bpe" / f"{split}.{side}" for split in self.task.splits] for side in self.sides}
         with_labels = [split for split, file in self.task.splits.items() if file.label is not None]
@@ -198,20 +181,19 @@ class Preparation:
             counts = {}
             for side, paths in bpe.items():
                 prefixes = dict(zip(self.task.splits, paths))
-                counts[side] = binarize.binarize_column(prefixes, parts[0] / side, dictionary, self.workers)
+                counts[side] = binarize.binarize_column(prefixes, parts[0] / side, vocabulary.dictionary, self.workers)
             if self.task.labels:
                 counts["label"] = binarize.binarize_column(labelled, parts[0] / "label", None, self.workers)
             else:  # numbers, which fairseq reads as they are
                 (parts[0] / "label").mkdir(parents=True)
                 for split, path in labelled.items():
                     shutil.copy(path, parts[0] / "label" / f"{split}.label")
-            for file in (encoder, merges):  # to turn sentences into ids when predicting
-                shutil.copy(file, parts[0])
+            vocabulary.copy_to(parts[0])
             return counts
 
         inputs = [path for paths in bpe.values() for path in paths]
         tools = manifest.versions("fairseq", "ve-fairseq", "fairseq-fixed")
-        everything = [*inputs, *labelled.values(), encoder, merges, dictionary]
+        everything = [*inputs, *labelled.values(), *vocabulary.files]
         self.pipeline.step("binarize", [data], run, everything, {"tools": tools})
         return data
 
@@ -221,14 +203,13 @@ def main(argv: list[str], prog: str) -> int | None:
     parser = argparse.ArgumentParser(prog=prog, description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("tasks", nargs="*", metavar="TASK", help=f"of {', '.join(TASKS)} (default: all)")
     parser.add_argument("--data", type=Path, default=Path("data"), help="where all data goes (default: data)")
-    workers = os.cpu_count() or 1
-    parser.add_argument("--workers", type=int, default=workers, metavar="N", help="processes (default: all cores)")
+    add_workers(parser)
     pretrained_models.add_model_options(parser)
     args = parser.parse_args(argv)
     keys = [name.lower().replace("-", "") for name in args.tasks] or list(TASKS)
     for name, key in zip(args.tasks, keys):
         if key not in TASKS:
-            raise UserError(f"{name} is no task of GLUE that is known here: choose of {', '.join(TASKS)}")
+            raise UserError(f"{name} is not a task of GLUE that is known here: choose from {', '.join(TASKS)}")
     for key in keys:
         print(Preparation(TASKS[key], args.data / "glue" / key, args.workers).run())
     pretrained_models.fetch_wanted(args, ("roberta.large",))

@@ -13,11 +13,12 @@ HOST = "https://dl.fbaipublicfiles.com/glue/data"
 SENTEVAL = "https://dl.fbaipublicfiles.com/senteval/senteval_data"
 BINARY = ("0", "1")
 ENTAILMENT = ("entailment", "not_entailment")
+HIGHEST_SCORE = 5.0  # of STS-B, which is trained on scores between 0 and 1
 
 
 @dataclass(frozen=True)
 class Split:
-    """One file of a task. label: its column, None where there is none; fields: their number if it is checked."""
+    """One file of a task. label: its column, None in a test set; fields: the number of columns, None if not checked."""
 
     file: str
     inputs: tuple[int, ...]
@@ -70,7 +71,7 @@ MNLI = {
     "test": Split("MNLI/test_matched.tsv", (8, 9)),
     "test1": Split("MNLI/test_mismatched.tsv", (8, 9)),
 }
-# One file holds train and dev; which pairs are dev says mrpc_dev_ids.tsv.
+# One file holds train and dev; mrpc_dev_ids.tsv lists the pairs of dev.
 MRPC = {
     "train": Split("msr_paraphrase_train.txt", (3, 4), 0),
     "valid": Split("msr_paraphrase_train.txt", (3, 4), 0),
@@ -88,7 +89,7 @@ _ALL = (
     Task("MRPC", MRPC_FILES, MRPC, BINARY, (3_668, 408, 1_725), ("MRPC",)),
     Task("QNLI", (f"{HOST}/QNLIv2.zip",), _three("QNLI", (1, 2), 3, (1, 2)), ENTAILMENT,
          (104_743, 5_463, 5_463), ("QNLI",)),
-    # The lines of QQP that do not have six fields are broken: fairseq drops them, too.
+    # The lines of QQP that do not have six fields are broken: fairseq drops them as well.
     Task("QQP", (f"{HOST}/QQP-clean.zip",), _three("QQP", (3, 4), 5, (1, 2), fields=6), BINARY,
          (363_846, 40_430, 390_965), ("QQP",)),
     Task("RTE", (f"{HOST}/RTE.zip",), _three("RTE", (1, 2), 3, (1, 2)), ENTAILMENT, (2_490, 277, 3_000), ("RTE",)),

@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rdrop_fairseq.errors import UserError
+from rdrop_fairseq.errors import UserError, install
 
 if TYPE_CHECKING:
     import tiktoken
@@ -50,7 +50,7 @@ class Gpt2Bpe:
         return self._encoding.decode([self._ranks[number] for number in ids if number in self._ranks])
 
     def decode_line(self, line: str) -> str:
-        """The text of BPE text on one line; what is no number (<unk>, <mask>) is left out."""
+        """The text of BPE text on one line; symbols that are not numbers (<unk>, <mask>) are left out."""
         return self.decode([int(token) for token in line.split() if token.isdecimal()])
 
 
@@ -60,7 +60,7 @@ def _read(encoder_json: Path, vocab_bpe: Path) -> tuple[tiktoken.Encoding, list[
     try:
         import tiktoken  # an extra: fairseq imports every module beside a task, also for those who only translate
     except ModuleNotFoundError as error:
-        raise UserError('GPT-2\'s BPE needs tiktoken: pip install "rdrop-fairseq[summarization]"') from error
+        raise UserError(f"GPT-2's BPE needs tiktoken: {install('summarization')}") from error
     try:
         ids: dict[str, int] = json.loads(encoder_json.read_text(encoding="utf-8"))
         lines = vocab_bpe.read_text(encoding="utf-8").split("\n")
@@ -77,7 +77,7 @@ def _read(encoder_json: Path, vocab_bpe: Path) -> tuple[tiktoken.Encoding, list[
         numbers = [ids[name] for name in names]
     except (KeyError, ValueError, AttributeError, TypeError) as error:
         raise UserError(
-            f"{vocab_bpe} is no list of GPT-2 merges, or {encoder_json} lacks some of its symbols ({error}): "
+            f"{vocab_bpe} is not a list of GPT-2 merges, or {encoder_json} lacks some of its symbols ({error}): "
             "fetch both from one place"
         ) from error
     if len(ranks) != len(names):

@@ -2,6 +2,7 @@
 
 Steps, order and files are those of fairseq's examples/translation/prepare-iwslt14.sh, so that text and
 BPE come out the same: DIR/{train,valid,test}.LANG (BPE), DIR/code, DIR/tmp (the same text before BPE), DIR/bin.
+Chinese and English have a BPE (DIR/code.LANG) and a dictionary each, as in the paper: no --share-all-embeddings.
 
 Spanish-English has one address, unanswered since 2020: put a copy of es-en.tgz into DATA/downloads/iwslt14/.
 """
@@ -16,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rdrop_fairseq.corpus import archives, lines, manifest, markup, moses, parallel, splits
+from rdrop_fairseq.corpus import archives, manifest, markup, moses, parallel, splits
 from rdrop_fairseq.corpus.clean import Cleaner
 from rdrop_fairseq.corpus.parallel import Chain
 from rdrop_fairseq.corpus.pipeline import Pipeline
@@ -34,10 +35,11 @@ CLEAN = Cleaner(minimum=1, maximum=175, ratio=1.5)
 
 @dataclass(frozen=True)
 class Release:
-    """One pair of one year: the archive, the test sets in the order in which they become test, and what is known.
+    """One pair of one year: the archive, the test sets in the order in which they are joined, and published counts.
 
-    clean: characters are not words, so the ratio of 1.5 would drop about half of Chinese-English: zh-en has the default
-    of clean-corpus-n.perl, 9.
+    clean: Chinese is counted in characters, so that a ratio of 1.5 would drop about half of the pairs; zh-en has the
+    default of clean-corpus-n.perl, 9. joined: one BPE and one dictionary for both languages, as in the paper for all
+    pairs but Chinese-English.
     """
 
     year: int
@@ -46,6 +48,7 @@ class Release:
     tests: tuple[str, ...]
     all_tests: bool
     clean: Cleaner = CLEAN
+    joined: bool = True
     dropped: tuple[str, ...] = markup.IWSLT17_DROPPED
     known: tuple[tuple[str, int], ...] = ()
 
@@ -69,15 +72,16 @@ RELEASES = (
     ),
     Release(2014, ("es", "en"), (WIT3,), YEARS_2014, all_tests=False, dropped=markup.IWSLT14_DROPPED),
     Release(2017, ("fr", "en"), WIT3_2017, YEARS_2017, all_tests=False),
-    Release(2017, ("zh", "en"), WIT3_2017, YEARS_2017, all_tests=False, clean=Cleaner(1, 175, 9)),
+    Release(2017, ("zh", "en"), WIT3_2017, YEARS_2017, all_tests=False, clean=Cleaner(1, 175, 9), joined=False),
 )
 
 
 def prepare(release: Release, directory: Path, downloads: Path, operations: int, workers: int) -> dict[str, Any]:
-    """Everything from the archive to `directory`/bin; returns the manifest."""
+    """Runs all steps from the archive to `directory`/bin; returns the manifest."""
     options: dict[str, Any] = {
         "languages": list(release.languages),
         "bpe_operations": operations,
+        "joined": release.joined,
         "dropped_lines_with": list(release.dropped),
         "clean": asdict(release.clean),
         "valid": f"one line in {NTH}",
@@ -88,8 +92,8 @@ def prepare(release: Release, directory: Path, downloads: Path, operations: int,
     urls = [url.format(*release.languages) for url in release.urls]
     destination = downloads / f"iwslt{release.year % 100}" / f"{release.pair}.tgz"
     if urls == [WIT3.format(*release.languages)] and not destination.exists():
-        told = f"note: the one address of {destination.name} has not answered since 2020; a copy put at {destination}"
-        print(f"{told} is taken instead", file=sys.stderr)
+        note = f"note: the one address of {destination.name} has not answered since 2020; a copy put at {destination}"
+        print(f"{note} is taken instead", file=sys.stderr)
     archive = pipeline.download(urls, destination)
     original = directory / "orig"
     pipeline.step("unpack", [original], lambda parts: archives.unpack(archive, parts[0]), [archive])
@@ -97,15 +101,15 @@ def prepare(release: Release, directory: Path, downloads: Path, operations: int,
     for language in release.languages:
         _tokenize_talks(pipeline, release, language, workers)
     _clean(pipeline, release, workers)
-    _tokenize_tests(pipeline, release, workers)
+    _tokenize_tests(pipeline, release)
     corpus = {language: [text / f"train.tags.{release.pair}.{language}"] for language in release.languages}
     parallel.split_every(pipeline, corpus, NTH, text)
-    codes = parallel.learn_codes(pipeline, text, release.languages, operations, workers)
+    codes = parallel.learn_codes(pipeline, text, release.languages, operations, workers, release.joined)
     counts = {
         split: parallel.segment(pipeline, split, text, codes, release.languages, workers)["sentences"]
         for split in parallel.SPLITS
     }
-    parallel.binarized(pipeline, release.languages, workers)
+    parallel.binarized(pipeline, release.languages, workers, joined=release.joined)
     return pipeline.finish(counts, {split: manifest.Known(count) for split, count in release.known})
 
 
@@ -116,13 +120,9 @@ def _tokenize_talks(pipeline: Pipeline, release: Release, language: str, workers
     source = _member(original, release, f"{name}.{language}")
     output = pipeline.directory / "tmp" / f"{name}.tok.{language}"
     function = Chain(functools.partial(markup.talk_text, dropped=release.dropped), parallel.tokenizer(language))
-
-    def run(parts: list[Path]) -> dict[str, Any]:
-        counts = lines.map_files(function, [source], parts, workers, f"tokenizing train.{language}")
-        return parallel.as_counts(counts, [language])
-
-    tools = manifest.versions(*parallel.TEXT_TOOLS)
-    pipeline.step(f"tokenize train.{language}", [output], run, [original], {"dropped": release.dropped, "tools": tools})
+    options = {"dropped": release.dropped, "tools": manifest.versions(*parallel.TEXT_TOOLS)}
+    title = f"tokenize train.{language}"
+    parallel.mapped(pipeline, title, function, [source], [output], [language], workers, options, [original])
 
 
 def _clean(pipeline: Pipeline, release: Release, workers: int) -> None:
@@ -130,14 +130,9 @@ def _clean(pipeline: Pipeline, release: Release, workers: int) -> None:
     text = pipeline.directory / "tmp"
     inputs = [text / f"train.tags.{release.pair}.tok.{language}" for language in release.languages]
     outputs = [text / f"train.tags.{release.pair}.{language}" for language in release.languages]
-    function = Lowered(release.clean)
-
-    def run(parts: list[Path]) -> dict[str, Any]:
-        done = lines.map_files(function, inputs, parts, workers, "cleaning train")
-        return parallel.as_counts(done, release.languages)
-
     options = {**asdict(release.clean), "tools": manifest.versions(*parallel.TEXT_TOOLS)}
-    pipeline.step("clean and lowercase train", outputs, run, inputs, options)
+    title = "clean and lowercase train"
+    parallel.mapped(pipeline, title, Lowered(release.clean), inputs, outputs, release.languages, workers, options)
 
 
 class Lowered:
@@ -151,7 +146,7 @@ class Lowered:
         return (moses.lowercase(kept[0]), moses.lowercase(kept[1])) if kept is not None else None
 
 
-def _tokenize_tests(pipeline: Pipeline, release: Release, workers: int) -> None:
+def _tokenize_tests(pipeline: Pipeline, release: Release) -> None:
     """Step: the test sets' segments, tokenized, lowercased, one set after the other."""
     text = pipeline.directory / "tmp"
     original = pipeline.directory / "orig"
@@ -161,28 +156,18 @@ def _tokenize_tests(pipeline: Pipeline, release: Release, workers: int) -> None:
 
     def run(parts: list[Path]) -> dict[str, Any]:
         counts: dict[str, Any] = {}
-        pieces: list[list[Path]] = [[], []]
+        pieces: list[list[Path]] = []
         for test in tests:
             name = f"IWSLT{release.year % 100}.{test}.{release.pair}"
-            for side, language in enumerate(release.languages):
-                piece = text / f"{name}.{language}"
-                source = _member(original, release, f"{name}.{language}.xml")
-                result = lines.map_files(functions[side], [source], [piece], workers)
-                pieces[side].append(piece)
-                counts.setdefault(test, {})[language] = {"sentences": result.written, "tokens": result.tokens[0]}
-            _aligned(name, counts[test])
-        for side, part in enumerate(parts):
-            splits.concatenate(pieces[side], part)
+            sources = [_member(original, release, f"{name}.{language}.xml") for language in release.languages]
+            pieces.append([text / f"{name}.{language}" for language in release.languages])
+            counts[test] = parallel.segments(functions, sources, pieces[-1], release.languages)
+        for part, of_side in zip(parts, zip(*pieces)):
+            splits.concatenate(of_side, part)
         return counts
 
     options = {"tests": tests, "tools": manifest.versions(*parallel.TEXT_TOOLS)}
     pipeline.step("tokenize test", outputs, run, [original], options)
-
-
-def _aligned(name: str, counts: dict[str, dict[str, int]]) -> None:
-    if len({count["sentences"] for count in counts.values()}) > 1:
-        told = ", ".join(f"{language}: {count['sentences']}" for language, count in counts.items())
-        raise UserError(f"{name} is misaligned, its sides have different numbers of segments ({told}): fetch it again")
 
 
 def _tests(original: Path, release: Release) -> list[str]:

@@ -14,10 +14,7 @@ later tool could read it.
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
@@ -26,6 +23,7 @@ from typing import IO, Any, BinaryIO, Callable, NamedTuple
 from tqdm import tqdm
 
 from rdrop_fairseq import files
+from rdrop_fairseq.corpus.processes import in_order
 from rdrop_fairseq.errors import UserError
 
 # (line, line of the second file, ...) -> the line for each output (a str if there is only one), or None to drop all.
@@ -38,7 +36,7 @@ BACKLOG = 3
 
 
 class Counts(NamedTuple):
-    """What went through: lines (or tuples of lines) read and written, and whitespace-separated tokens per output."""
+    """What was processed: lines (or tuples of lines) read and written, and whitespace-separated tokens per output."""
 
     read: int
     written: int
@@ -59,7 +57,7 @@ class _Chunk(NamedTuple):
 
 
 class _Result(NamedTuple):
-    """What a chunk became: the bytes for each output, and the counts."""
+    """Result of a chunk: the bytes for each output, and the counts."""
 
     read: int
     written: int
@@ -114,7 +112,7 @@ def map_streams(
 
 
 def open_input(path: Path) -> BinaryIO:
-    """Open a file of text; UserError where that cannot be."""
+    """Opens a file of text; raises UserError if that fails."""
     try:
         return open(path, "rb")
     except OSError as error:
@@ -144,7 +142,7 @@ def _blocks(reader: BinaryIO) -> Iterator[bytes]:
 def _chunks(
     readers: Sequence[BinaryIO], names: tuple[str, ...], progress: Callable[[int], object] | None
 ) -> Iterator[_Chunk]:
-    """Cut the streams into chunks with the same number of lines; UserError where they do not end together."""
+    """Cut the streams into chunks with the same number of lines; raises UserError where they do not end together."""
     done = 0
     for block in _blocks(readers[0]):
         rows = block.count(b"\n") + 1
@@ -162,35 +160,21 @@ def _chunks(
 
 
 def _misaligned(readers: Sequence[BinaryIO], names: Sequence[str], so_far: Sequence[int]) -> UserError:
-    """Count what is left in each stream, so that the message has the whole truth."""
+    """Counts the rest of each stream, so that the message has the total numbers."""
     counts = [count + sum(1 for _ in reader) for reader, count in zip(readers, so_far)]
-    told = ", ".join(f"{name} has {count} lines" for name, count in zip(names, counts))
-    return UserError(f"parallel files must have the same number of lines, but {told}: fetch or make the pair again")
+    found = ", ".join(f"{name} has {count} lines" for name, count in zip(names, counts))
+    return UserError(f"parallel files must have the same number of lines, but {found}: fetch or make the pair again")
 
 
 def _ordered(function: LineFunction, outputs: int, chunks: Iterable[_Chunk], workers: int) -> Iterator[_Result]:
     """The results in the order of the chunks, at most BACKLOG chunks per worker held at a time."""
     if workers <= 1:
-        for chunk in chunks:
-            yield _apply(function, outputs, chunk)
-        return
-    pending: deque[Future[_Result]] = deque()
-    with ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(function, outputs)) as pool:
-        try:
-            for chunk in chunks:
-                pending.append(pool.submit(_work, chunk))
-                if len(pending) >= BACKLOG * workers:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        except BrokenProcessPool as error:
-            raise UserError("a worker process was killed, perhaps for memory: use fewer --workers") from error
-        finally:
-            for future in pending:
-                future.cancel()
+        return (_apply(function, outputs, chunk) for chunk in chunks)
+    start = {"initializer": _start_worker, "initargs": (function, outputs)}
+    return in_order(_work, chunks, workers, BACKLOG * workers, **start)
 
 
-# What a worker process does, set once when it starts: the function may carry tables and caches, too much for each task.
+# The job of a worker, set once when it starts: the function may carry tables and caches, too large for each task.
 _job: list[tuple[LineFunction, int]] = []
 
 

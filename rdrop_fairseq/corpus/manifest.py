@@ -1,4 +1,4 @@
-"""manifest.json: where a prepared corpus came from, what was done to it with what, and whether the counts are right."""
+"""manifest.json: a prepared corpus's origin, its steps, the tools used, and its counts beside the published ones."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def versions(*tools: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Known:
-    """A published count; `rounded_to` is its last digit ("about 4.0M": 100,000), and half of that is no difference."""
+    """A published count, rounded to multiples of `rounded_to` ("about 4.0M": 100,000)."""
 
     count: int
     rounded_to: int = 1
 
 
 def compare(counts: Mapping[str, int], known: Mapping[str, Known]) -> dict[str, dict[str, Any]]:
-    """Beside each known count the one found, their difference in percent, and whether it is within 1 %."""
+    """For each known count: the count found, their difference in percent, and whether it is within 1 %."""
     table = {}
     for name, published in known.items():
         difference = counts[name] - published.count
@@ -55,7 +55,7 @@ def compare(counts: Mapping[str, int], known: Mapping[str, Known]) -> dict[str, 
 
 
 def warn(name: str, comparison: Mapping[str, Mapping[str, Any]], unit: str = "sentence pairs") -> None:
-    """Says on stderr which counts are more than 1 % off the published ones."""
+    """Warns on stderr of counts that are more than 1 % off the published ones."""
     for split, row in comparison.items():
         if not row["within_1_percent"]:
             about = "about " if row["rounded_to"] > 1 else ""

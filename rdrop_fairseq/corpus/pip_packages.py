@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from rdrop_fairseq import files
 from rdrop_fairseq.corpus import archives
+from rdrop_fairseq.corpus.pipeline import Pipeline
 from rdrop_fairseq.errors import UserError
 
 # The same wheels wherever this runs; a package without a wheel for all platforms is taken for this one.
@@ -30,9 +31,9 @@ class Package(NamedTuple):
 
 
 def fetch(package: Package, wheel: Path) -> dict[str, int]:
-    """`package` as the file `wheel`, which is whole and the pinned one or not there; returns its size.
+    """Downloads `package` to `wheel`, which appears only if it is the pinned file; returns its size.
 
-    pip's own settings (index, mirror, proxy, cache) hold. Raises UserError where pip fails or the file is another.
+    pip's own settings (index, mirror, proxy, cache) apply. Raises UserError if pip fails or the file is another one.
     """
     folder = files.temporary(wheel.with_suffix(".pip"))
     files.remove(folder)
@@ -57,10 +58,17 @@ def fetch(package: Package, wheel: Path) -> dict[str, int]:
     return {"bytes": wheel.stat().st_size}
 
 
-def unpack(wheels: Sequence[Path], directory: Path, wanted: Callable[[str], bool]) -> dict[str, int]:
-    """The members with a `wanted` name of each wheel into `directory`/WHEEL; returns how many of each.
+def fetched(pipeline: Pipeline, package: Package) -> Path:
+    """Step: `package` in the folder download; returns the wheel."""
+    wheel = pipeline.directory / "download" / f"{package.name}-{package.version}.whl"
+    pipeline.step(f"download {package}", [wheel], lambda parts: cached(package, wheel, parts[0]), (), package._asdict())
+    return wheel
 
-    A wheel without any is left out. Raises UserError for a file that is no wheel.
+
+def unpack(wheels: Sequence[Path], directory: Path, wanted: Callable[[str], bool]) -> dict[str, int]:
+    """Unpacks the members with a `wanted` name of each wheel into `directory`/WHEEL; returns their number per wheel.
+
+    A wheel without any is left out. Raises UserError for a file that is not a wheel.
     """
     counts = {}
     directory.mkdir(parents=True, exist_ok=True)
@@ -77,7 +85,7 @@ def unpack(wheels: Sequence[Path], directory: Path, wanted: Callable[[str], bool
 
 
 def cached(package: Package, wheel: Path, destination: Path) -> dict[str, int]:
-    """`fetch` to `destination`, or a copy of `wheel` if it is there and right already."""
+    """`fetch` to `destination`, or a copy of `wheel` if that is already the pinned file."""
     if wheel.is_file() and files.sha256(wheel) == package.sha256:
         shutil.copyfile(wheel, destination)
         return {"bytes": wheel.stat().st_size}

@@ -1,8 +1,8 @@
-"""Steps that turn files into files, each done once: a killed run goes on, a changed option redoes what depends on it.
+"""Steps that turn files into files, each done once: a killed run resumes, a changed option redoes what depends on it.
 
-A step is known by its title, its options and the sha256 of its inputs. It is skipped if manifest.json has it so, and
-its outputs are still what it made. Outputs are written under temporary names and moved in place when the step is done;
-only then is the step recorded, so whatever instant a run is killed at, a recorded step is a whole one.
+A step is identified by its title, its options and the sha256 of its inputs. It is skipped if manifest.json records it
+and its outputs are unchanged. Outputs are written under temporary names and moved in place when the step is done;
+only then is the step recorded, so a recorded step is whole, whenever a run is killed.
 """
 
 from __future__ import annotations
@@ -17,27 +17,29 @@ from typing import Any, Callable, Optional
 
 from rdrop_fairseq import files
 from rdrop_fairseq.corpus import download, manifest
+from rdrop_fairseq.corpus.processes import Lock
 from rdrop_fairseq.errors import UserError
 
 Run = Callable[[list[Path]], Optional[Mapping[str, Any]]]
 
 
 class Pipeline:
-    """The steps of one preparation in `directory`, recorded in its manifest.json.
+    """The steps of one preparation in `directory`, recorded in its manifest.json; one process at a time has them.
 
-    name: what the manifest says this is. options: those of the whole preparation, for the record (what a step depends
-    on is given to the step).
+    name: the corpus, for the manifest. options: those of the whole preparation, for the record only; `step` is given
+    what a step depends on.
     """
 
     def __init__(self, directory: Path, name: str, options: Mapping[str, Any]) -> None:
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
+        self._lock = Lock(self.directory / ".lock")
         self.number = 0
         self.started = time.monotonic()
         self.path = self.directory / "manifest.json"
         before = manifest.load(self.path)
         self._earlier: dict[str, Any] = {step["title"]: step for step in before.get("steps", [])}
-        # Steps of the last run that are not reached yet stay listed until they are: they may still hold.
+        # Steps of the last run stay listed until this run reaches them: they may still be valid.
         self._steps: dict[str, Any] = {}
         self._inputs: dict[str, Any] = {}
         self._head = {"name": name, "complete": False, "options": dict(options), "versions": manifest.versions()}
@@ -60,11 +62,11 @@ class Pipeline:
     ) -> dict[str, Any]:
         """Does the step unless it is done already; returns its counts.
 
-        run: gets the temporary paths of the outputs (files or directories), in order, makes them, and returns counts
-        (or None). options: all that the outputs depend on beside the inputs; not the number of workers.
+        run: makes the outputs (files or directories) at the temporary paths it is given, in order, and returns counts
+        or None. options: everything but the inputs that the outputs depend on; not the number of workers.
         """
         self._say(title)
-        # As it reads when it comes back from the manifest: a tuple as a list, for example.
+        # As JSON returns it, so that it compares equal to the recorded one: a tuple becomes a list, for example.
         key = json.loads(json.dumps({"options": options or {}, "inputs": [self._identity(path) for path in inputs]}))
         record = self._earlier.get(title)
         if record is not None and self._holds(record, key, outputs):
@@ -88,7 +90,9 @@ class Pipeline:
         if counts is not None and known_counts is not None:
             self._head["known_counts"] = manifest.compare(counts, known_counts)
             manifest.warn(self._head["name"], self._head["known_counts"])  # type: ignore[arg-type]
-        return self._save()
+        whole = self._save()
+        self._lock.close()
+        return whole
 
     def _do(self, title: str, key: dict[str, Any], outputs: Sequence[Path], run: Run) -> dict[str, Any]:
         start = time.monotonic()
@@ -110,7 +114,7 @@ class Pipeline:
         return {"title": title, **key, "outputs": made, "counts": dict(counts or {}), "seconds": seconds}
 
     def _holds(self, record: Mapping[str, Any], key: Mapping[str, Any], outputs: Sequence[Path]) -> bool:
-        """Whether the record is of this very step and its outputs are untouched."""
+        """Whether the record describes this step and its outputs are untouched."""
         if any(record[part] != key[part] for part in key):
             return False
         if [made["path"] for made in record["outputs"]] != [self._relative(path) for path in outputs]:

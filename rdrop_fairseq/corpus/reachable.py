@@ -1,4 +1,4 @@
-"""Does an address answer? Asked without fetching what it serves."""
+"""Whether an address answers, without fetching what it serves."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ TIMEOUT = 10  # seconds
 
 
 def why_not(urls: Sequence[str]) -> str:
-    """Empty if one of the addresses (those of DATA_MIRROR in their place) answers; else what each of them says."""
-    told = []
+    """Empty if one of the addresses (those of DATA_MIRROR, if it is set) answers; else why each does not."""
+    reasons = []
     for url in candidates(urls):
         reason = _why_not(url)
         if not reason:
             return ""
-        told.append(f"{url}: {reason}")
-    return "; ".join(told)
+        reasons.append(f"{url}: {reason}")
+    return "; ".join(reasons)
 
 
 def _why_not(url: str) -> str:

@@ -1,26 +1,46 @@
 """A small parallel corpus in one folder, from sentence pairs to what fairseq reads.
 
-    text/{train,valid,test}.{source,target} -> tok/ -> bpe/ (and codes) -> bin/, manifest.json
+    text/{train,valid,test}.{source,target} -> tok/ -> {train,valid,test}.{source,target} (BPE, and code) -> bin/
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
 from rdrop_fairseq import files
-from rdrop_fairseq.corpus import binarize, bpe, catalogs, lines
+from rdrop_fairseq.corpus import catalogs, lines, parallel
 from rdrop_fairseq.corpus.catalogs import Pair
 from rdrop_fairseq.corpus.moses import Tokenizer
+from rdrop_fairseq.corpus.parallel import SPLITS
 from rdrop_fairseq.corpus.pipeline import Pipeline
+from rdrop_fairseq.corpus.processes import add_workers
 from rdrop_fairseq.errors import UserError
 
-SPLITS = ("train", "valid", "test")
 HELD_OUT = 1200  # pairs of valid, and of test; but never more than this share of all each:
 HELD_OUT_SHARE = 0.1
 MIN_PAIRS = 30  # fewer leave a test part of 3 at most, which measures nothing
+
+
+def add_options(parser: argparse.ArgumentParser, out: str, operations: int, held_out: int) -> None:
+    """The options of every small corpus, with its defaults."""
+    parser.add_argument("--out", type=Path, default=Path(out), metavar="DIR", help=f"default: {out}")
+    merges = f"BPE merges (default: {operations})"
+    parser.add_argument("--operations", type=int, default=operations, metavar="N", help=merges)
+    sizes = f"pairs of valid and of test (default: {held_out})"
+    parser.add_argument("--held-out", type=int, default=held_out, metavar="N", help=sizes)
+    add_workers(parser)
+
+
+def checked(args: argparse.Namespace, *names: str) -> argparse.Namespace:
+    """The parsed options; raises UserError for a number below 1 among them and the further `names`."""
+    for name in (*names, "operations", "held_out", "workers"):
+        if getattr(args, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: give 1 or more")
+    return args
 
 
 def split(
@@ -28,9 +48,10 @@ def split(
 ) -> dict[str, list[Pair]]:
     """Pairs of train, valid and test, each in the given order.
 
-    Those whose message (by `catalogs.key`) has the smallest sha256 are test, the next valid: the choice depends on no
-    seed and hardly on what else is in the corpus. held_out: pairs of valid, and of test, but at most this share of all.
-    train: at most so many pairs of train, the next by the same order. Raises UserError if there are too few.
+    The pairs whose message (by `catalogs.key`) has the smallest sha256 are test, the next ones valid: the choice needs
+    no seed and hardly depends on the rest of the corpus. held_out: pairs of valid, and of test, but at most `share` of
+    all pairs each. train: at most this many pairs of train, the next in the same order. Raises UserError if there are
+    too few pairs.
     """
     if len(pairs) < MIN_PAIRS:
         raise UserError(f"only {len(pairs)} usable sentence pairs, {MIN_PAIRS} are needed: give more catalogs")
@@ -47,7 +68,7 @@ def split(
 
 
 class SmallCorpus:
-    """One language pair in one folder; the steps, in order. Of a Pair, the first is a sentence of `target`."""
+    """One language pair in one folder; the steps, in order. The first sentence of a Pair is in `target`."""
 
     def __init__(
         self, out: Path, source: str, target: str, workers: int, name: str, options: Mapping[str, Any]
@@ -66,7 +87,7 @@ class SmallCorpus:
     ) -> dict[str, int]:
         """Writes text/; returns how many pairs each split has.
 
-        collect: reads `inputs`, returns pairs and how many entries fell to which rule. options: what it depends on.
+        collect: reads `inputs`, returns pairs and how many entries each rule dropped. options: what it depends on.
         """
 
         def run(parts: list[Path]) -> dict[str, int]:
@@ -87,7 +108,7 @@ class SmallCorpus:
         """The steps after text/; returns the folder of binarized data."""
         self.tokenize()
         self.segment(operations)
-        data = self.binarize()
+        data = parallel.binarized(self.pipeline, (self.source, self.target), self.workers)
         self.pipeline.finish(counts)
         return data
 
@@ -105,34 +126,10 @@ class SmallCorpus:
 
     def segment(self, operations: int) -> None:
         """Joint BPE, learned on train."""
-        codes, train = self.out / "codes", self.paths("tok")[:2]
-        self.pipeline.step(
-            "learn BPE",
-            [codes],
-            lambda parts: bpe.learn(train, parts[0], operations, self.workers),
-            train,
-            {"operations": operations},
-        )
-
-        def run(parts: list[Path]) -> dict[str, int]:
-            tokens = (
-                bpe.apply(codes, path, part, self.workers).tokens[0] for path, part in zip(self.paths("tok"), parts)
-            )
-            return {path.name: count for path, count in zip(self.paths("tok"), tokens)}
-
-        self.pipeline.step("apply BPE", self.paths("bpe"), run, [codes, *self.paths("tok")])
-
-    def binarize(self) -> Path:
-        """fairseq's binary form, one dictionary for both languages; returns its folder, good for both directions."""
-        data = self.out / "bin"
-        self.pipeline.step(
-            "binarize",
-            [data],
-            lambda parts: binarize.binarize(self.out / "bpe", parts[0], self.source, self.target, workers=self.workers),
-            self.paths("bpe"),
-            {"source": self.source, "target": self.target},
-        )
-        return data
+        tok, languages = self.out / "tok", (self.source, self.target)
+        codes = parallel.learn_codes(self.pipeline, tok, languages, operations, self.workers)
+        for name in SPLITS:
+            parallel.segment(self.pipeline, name, tok, codes, languages, self.workers)
 
     def paths(self, stage: str) -> list[Path]:
         """The six files of a folder: train, valid, test, in the source and the target language."""

@@ -1,4 +1,4 @@
-"""News stories as CNN/DailyMail has them: a file per article, named after its url, the highlights at its end."""
+"""News stories in the format of CNN/DailyMail: a file per article, named after its url, highlights at the end."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from rdrop_fairseq.errors import UserError
 
 HIGHLIGHT = "@highlight"
-# Characters that some reader down the line takes for the end of a line (\r made 250 lines more than articles in the
-# train set of many who prepared this corpus): the pairs would no longer match.
+# Characters that some reader treats as a line end, which would misalign the pairs: because of \r, many preparations of
+# this corpus have 250 more lines than articles in the train set.
 LINE_BREAKS = re.compile("[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
-# After which characters a line needs no period: those of fix_missing_period in the pointer-generator paper's scripts.
+# A line that ends in one of these needs no period (fix_missing_period in the scripts of the pointer-generator paper).
 CLOSED = (".", "!", "?", "'", "`", '"', "’", "”", ")")
 AGENCY = "(CNN)"
-DATELINE = 50  # characters in which a dateline ends; a later (CNN) is part of the text
+DATELINE = 50  # a dateline ends within so many characters; a later (CNN) is part of the text
 
 
 @dataclass(frozen=True)
 class Story:
-    """One line of source and one of target, and whether the bytes of the file were UTF-8."""
+    """One line of source, one of target, and whether the file was valid UTF-8."""
 
     article: str
     summary: str
@@ -59,9 +59,9 @@ def with_period(line: str) -> str:
 
 
 def without_dateline(article: str) -> str:
-    """The article after "(CNN)" where that stands in its first 50 characters: LONDON, England (CNN) -- It began.
+    """The article after "(CNN)", if that is within its first 50 characters: LONDON, England (CNN) -- It began.
 
-    What follows stays as it is, dashes included.
+    The text after it is unchanged, dashes included.
     """
     end = article.find(AGENCY, 0, DATELINE)
     return article if end < 0 else article[end + len(AGENCY) :].lstrip()
@@ -86,8 +86,8 @@ def file_name(url: str) -> str:
 
 
 def read_urls(data: bytes, name: str) -> list[str]:
-    """The urls of a list, one a line, blank lines left out; UserError where nothing looks like one."""
+    """The urls of a list, one a line, without blank lines. Raises UserError if a line is not a url."""
     urls = [line.strip() for line in data.decode("utf-8", errors="replace").splitlines() if line.strip()]
     if not urls or not all("://" in url for url in urls):
-        raise UserError(f"{name} is no list of urls, one a line: fetch it again")
+        raise UserError(f"{name} is not a list of urls, one a line: fetch it again")
     return urls

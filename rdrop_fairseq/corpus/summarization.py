@@ -8,21 +8,20 @@ Every preparation for BART ends with `Preparation.encode`; what differs is where
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Callable
 
-from rdrop_fairseq.corpus import article_pairs, binarize, gpt2_bpe, lines, pretrained_models, xsum
+from rdrop_fairseq.corpus import article_pairs, binarize, pretrained_models, xsum
 from rdrop_fairseq.corpus.article_pairs import SIDES, SPLITS, PairWriter
+from rdrop_fairseq.corpus.gpt2_vocabulary import Vocabulary
 from rdrop_fairseq.corpus.pipeline import Pipeline
+from rdrop_fairseq.corpus.processes import add_workers
 from rdrop_fairseq.errors import UserError
 
-# Gives pairs to the writer and returns what could not be found, by name.
+# Passes pairs to the writer and returns the names of those that could not be found.
 Reader = Callable[[PairWriter], list[str]]
 FAIRSEQ_NAMES = {"train": "train", "val": "valid", "test": "test"}
-BPE_FILES = (gpt2_bpe.ENCODER, gpt2_bpe.MERGES, gpt2_bpe.DICTIONARY)
 
 
 class Preparation:
@@ -52,39 +51,25 @@ class Preparation:
 
     def encode(self) -> Path:
         """Fetches BART's vocabulary, applies the BPE, binarizes; returns the data directory."""
-        folder = self.out / "gpt2_bpe"
-        encoder, merges, dictionary = (
-            self.pipeline.download([f"{gpt2_bpe.HOST}/{name}"], folder / name) for name in BPE_FILES
-        )
+        vocabulary = Vocabulary.fetch(self.pipeline, self.out / "gpt2_bpe")
         for split in self.splits:
-            self._bpe(split, encoder, merges)
+            texts = dict(zip(SIDES, self.paths("text", split)))
+            outputs = self.paths("bpe", FAIRSEQ_NAMES[split])
+            vocabulary.encode(self.pipeline, split, texts, outputs, self.workers)
         data = self.out / "bin"
         splits = [FAIRSEQ_NAMES[split] for split in self.splits]
 
         def run(parts: list[Path]) -> dict[str, Any]:
-            both = (dictionary, dictionary)
+            both = (vocabulary.dictionary, vocabulary.dictionary)
             counts = binarize.binarize(
                 self.out / "bpe", parts[0], *SIDES, dictionaries=both, workers=self.workers, splits=splits
             )
-            for file in (encoder, merges):  # training with --eval-rouge and summarizing turn ids into text
-                shutil.copy(file, parts[0])
+            vocabulary.copy_to(parts[0])
             return counts
 
         inputs = [path for split in self.splits for path in self.paths("bpe", FAIRSEQ_NAMES[split])]
-        self.pipeline.step("binarize", [data], run, [*inputs, encoder, merges, dictionary])
+        self.pipeline.step("binarize", [data], run, [*inputs, *vocabulary.files])
         return data
-
-    def _bpe(self, split: str, encoder: Path, merges: Path) -> None:
-        def run(parts: list[Path]) -> dict[str, int]:
-            encode_line = gpt2_bpe.Gpt2Bpe(encoder, merges).encode_line
-            counts = {}
-            for side, source, part in zip(SIDES, self.paths("text", split), parts):
-                done = lines.map_files(encode_line, [source], [part], self.workers, f"{split}.{side}")
-                counts[f"{side}_tokens"] = done.tokens[0]
-            return counts
-
-        inputs = [*self.paths("text", split), encoder, merges]
-        self.pipeline.step(f"GPT-2 BPE of {split}", self.paths("bpe", FAIRSEQ_NAMES[split]), run, inputs)
 
     def paths(self, stage: str, split: str) -> list[Path]:
         """Source and target of a split in one of the folders text and bpe."""
@@ -92,7 +77,7 @@ class Preparation:
 
 
 def prepare(directory: Path, out: Path, workers: int) -> Path:
-    """Everything from the pairs in `directory` to the data directory, which it returns."""
+    """Runs all steps from the pairs in `directory`; returns the data directory."""
     if xsum.is_layout(directory):
         return _prepare_xsum(directory, out, workers)
     found = {split: files for split in SPLITS if (files := article_pairs.find(directory, split)) is not None}
@@ -130,7 +115,7 @@ def _prepare_xsum(given: Path | None, out: Path, workers: int) -> Path:
 def add_common(parser: argparse.ArgumentParser) -> None:
     """The options that every preparation for BART has."""
     parser.add_argument("--out", type=Path, metavar="DIR", help="where everything is written")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes")
+    add_workers(parser)
 
 
 def main(argv: list[str], prog: str) -> int | None:
@@ -147,12 +132,11 @@ def main(argv: list[str], prog: str) -> int | None:
     if args.xsum == (args.directory is not None):
         parser.error("give either the directory or --xsum")
     if args.xsum:
-        print(_prepare_xsum(None, args.out or args.data / "xsum", args.workers))
-        return 0
-    if not args.directory.is_dir():
-        raise UserError(f"{args.directory} is no directory: give the one with train.source, train.target, ...")
-    out = args.out or args.data / args.directory.resolve().name
-    data = prepare(args.directory, out, args.workers)
+        data = _prepare_xsum(None, args.out or args.data / "xsum", args.workers)
+    elif args.directory.is_dir():
+        data = prepare(args.directory, args.out or args.data / args.directory.resolve().name, args.workers)
+    else:
+        raise UserError(f"{args.directory} is not a directory: give the one with train.source, train.target, ...")
     pretrained_models.fetch_wanted(args)
     print(data)
     return 0

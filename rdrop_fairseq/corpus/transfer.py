@@ -1,4 +1,4 @@
-"""One transfer from one address into NAME.part, going on from what an earlier one left if it is of the same file."""
+"""One transfer from one address into NAME.part; resumes an earlier partial transfer of the same file."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ NETWORK = (urllib.error.URLError, http.client.HTTPException, TimeoutError, Conne
 
 
 class UnusableError(Exception):
-    """The address answered, with something that is not the file: what came is thrown away."""
+    """The address answered, with something other than the file: it is thrown away."""
 
 
 class BrokenError(Exception):
-    """The connection failed or ended early: what came is kept, another try may go on from it."""
+    """The connection failed or ended early: the bytes received so far are kept, so that another try can resume."""
 
 
 class UnreachableError(Exception):
-    """No use trying this address again now; what came is kept."""
+    """Trying this address again now is useless; the bytes received so far are kept."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Which file a part is a part of: two answers with equal validators are the same bytes."""
+    """The file that a partial download belongs to: two answers with equal validators are the same bytes."""
 
     url: str
     validator: str | None
@@ -148,7 +148,7 @@ def _open_local(url: str, earlier: Source | None, start: int) -> tuple[IO[bytes]
 
 
 def opener(url: str) -> urllib.request.OpenerDirector:
-    """A proxy set for the outside is not asked for a server on this machine."""
+    """Opener for `url`; a server on this machine is reached without the proxy that is set for the outside."""
     if urlsplit(url).hostname in LOOPBACK:
         return urllib.request.build_opener(urllib.request.ProxyHandler({}))
     return urllib.request.build_opener()
@@ -168,7 +168,7 @@ def _length(text: str | None) -> int | None:
 def _need_room(destination: Path, needed: int) -> None:
     free = shutil.disk_usage(destination.parent).free
     if free < needed:
-        # The same as running into it, but before the hours of transfer.
+        # The error that the disk would give later, raised before the hours of transfer.
         raise OSError(errno.ENOSPC, f"{needed:,} bytes are needed and {free:,} are free")
 
 
@@ -179,7 +179,7 @@ def begun_at(destination: Path) -> str | None:
 
 
 def _earlier(url: str, destination: Path) -> Source | None:
-    """What the part is a part of, if this address can go on with it."""
+    """Source of the partial file, if this URL can resume it."""
     source = _noted(destination)
     return source if source is not None and source.url == url and source.validator else None
 

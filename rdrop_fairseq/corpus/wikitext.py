@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any
 
 from rdrop_fairseq.corpus import archives, binarize, manifest
 from rdrop_fairseq.corpus.manifest import Known
 from rdrop_fairseq.corpus.pipeline import Pipeline
+from rdrop_fairseq.corpus.processes import add_workers
 
 NAME = "wikitext-103-v1.zip"
 # The second was the original address, which no longer answers everybody.
@@ -52,8 +52,7 @@ def main(argv: list[str], prog: str) -> int | None:
     """`prepare wikitext103`."""
     parser = argparse.ArgumentParser(prog=prog, description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--data", type=Path, default=Path("data"), help="where all data goes (default: data)")
-    workers = os.cpu_count() or 1
-    parser.add_argument("--workers", type=int, default=workers, metavar="N", help="processes (default: all cores)")
+    add_workers(parser)
     args = parser.parse_args(argv)
     print(prepare(args.data / "wikitext103", args.workers))
     return 0

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from rdrop_fairseq.corpus import archives, lines, manifest, markup, moses, parallel, splits
+from rdrop_fairseq.corpus import archives, manifest, markup, moses, parallel, splits
 from rdrop_fairseq.corpus.clean import Cleaner
 from rdrop_fairseq.corpus.parallel import Both, Chain
 from rdrop_fairseq.corpus.pipeline import Pipeline
@@ -37,7 +37,7 @@ GOOGLE = {
 
 @dataclass(frozen=True)
 class Source:
-    """An archive and what is taken from it: `stem`.LANG, or `stem`.LANG.gz inside a .tar."""
+    """An archive and the members that are used: `stem`.LANG, or if packed `stem`.LANG.gz."""
 
     hosts: tuple[str, ...]
     path: str
@@ -61,11 +61,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is trained on, what becomes valid, how pairs are cleaned, and what is known of the result.
+    """The training corpora, the choice of valid, the cleaning of pairs, and published counts of the result.
 
-    nth: each nth line is valid; None: newstest2013 is. before, after: the rule for pairs before and after BPE.
-    words: the size of the dictionary, all words if None. known: published counts; known_of_news: those that hold for
-    one version of news commentary only, by version.
+    nth: every nth line goes to valid; None: valid is newstest2013. before, after: the rule for pairs before and after
+    BPE. words: the size of the dictionary, None for all words. known: published counts; known_of_news: counts that are
+    true of one version of news commentary only, by version.
     """
 
     target: str
@@ -144,7 +144,7 @@ RECIPES = {"de": {"scaling-nmt": SCALING, "icml17": GERMAN}, "fr": {"icml17": FR
 
 
 class Wmt14:
-    """One preparation: its steps share the pipeline, the languages and the folders."""
+    """One preparation, whose steps share the pipeline, the languages and the folders."""
 
     def __init__(self, preset: str, recipe: Recipe, directory: Path, downloads: Path, workers: int) -> None:
         self.recipe = recipe
@@ -168,14 +168,18 @@ class Wmt14:
         self.pipeline = Pipeline(directory, f"WMT14 en-{recipe.target} ({preset})", rules)
 
     def run(self) -> dict[str, Any]:
-        """Everything from the archives to bin; returns the manifest."""
+        """Runs all steps from the archives to bin; returns the manifest."""
         for source in self.corpora:
             self._unpack(source, source.members(self.languages))
-        counts = {"input": sum(self._tokenize(source) for source in self.corpora)}
+        tokenized = {
+            x: [self.text / f"{source.corpus}.tok.{x}" for source in self.corpora] for x in self.languages
+        }
+        pairs = zip(*tokenized.values())
+        counts = {"input": sum(self._tokenize(source, paths) for source, paths in zip(self.corpora, pairs))}
         self._tokenize_test()
-        tokenized = {x: [self._tokenized(source, x) for source in self.corpora] for x in self.languages}
         if self.recipe.nth is None:
-            self._tokenize_newstest()
+            self._unpack(DEV, DEV.members(self.languages))
+            self._tokenize(DEV, [self.text / f"valid.{x}" for x in self.languages])
             self._join(tokenized)
         else:
             parallel.split_every(self.pipeline, tokenized, self.recipe.nth, self.text)
@@ -186,7 +190,7 @@ class Wmt14:
         return self.pipeline.finish(counts, known)
 
     def run_from_bpe(self, folder: Path) -> dict[str, Any]:
-        """The data directory from text that is tokenized and segmented; returns the manifest."""
+        """Binarizes text that is already tokenized and segmented; returns the manifest."""
         found = {
             split: [folder / f"{name}.{language}" for language in self.languages] for split, name in GOOGLE.items()
         }
@@ -196,12 +200,7 @@ class Wmt14:
         counts = {}
         for split, inputs in found.items():
             outputs = [self.pipeline.directory / f"{split}.{language}" for language in self.languages]
-
-            def run(parts: list[Path], inputs: list[Path] = inputs, split: str = split) -> dict[str, Any]:
-                done = lines.map_files(Both(str, str), inputs, parts, self.workers, f"copying {split}")
-                return parallel.as_counts(done, self.languages)
-
-            counts[split] = self.pipeline.step(f"copy {split}", outputs, run, inputs)["sentences"]
+            counts[split] = self._map(f"copy {split}", Both(str, str), inputs, outputs)["sentences"]
         parallel.binarized(self.pipeline, self.languages, self.workers, self.recipe.words)
         return self.pipeline.finish(counts, self.recipe.known)
 
@@ -223,34 +222,22 @@ class Wmt14:
     def _folder(self, source: Source) -> Path:
         return self.original / source.name.split(".")[0]
 
-    def _tokenized(self, source: Source, language: str) -> Path:
-        return self.text / f"{source.corpus}.tok.{language}"
+    def _map(
+        self, title: str, function: parallel.PairFilter, inputs: Sequence[Path], outputs: Sequence[Path], **more: Any
+    ) -> dict[str, Any]:
+        return parallel.mapped(self.pipeline, title, function, inputs, outputs, self.languages, self.workers, **more)
 
-    def _normalized(self, language: str) -> Chain:
-        normalize = moses.Normalizer(language)
-        return Chain(normalize, moses.remove_nonprinting, parallel.tokenizer(language, aggressive=True))
-
-    def _map_pairs(
-        self, title: str, folder: Path, inputs: Sequence[Path], outputs: Sequence[Path], functions: Sequence[Chain]
-    ) -> int:
-        """Step: a function for each side of two parallel files from an unpacked folder; returns how many pairs."""
-
-        def run(parts: list[Path]) -> dict[str, Any]:
-            counts = lines.map_files(Both(functions[0], functions[1]), inputs, parts, self.workers, title)
-            return parallel.as_counts(counts, self.languages)
-
-        options = {"tools": manifest.versions(*parallel.TEXT_TOOLS)}
-        return self.pipeline.step(title, outputs, run, [folder], options)["sentences"]
-
-    def _tokenize(self, source: Source) -> int:
+    def _tokenize(self, source: Source, outputs: Sequence[Path]) -> int:
+        """Step: training text (newstest2013 is treated alike) normalized and tokenized; returns how many pairs."""
         folder = self._folder(source)
-        return self._map_pairs(
-            f"tokenize {source.corpus}",
-            folder,
-            [folder / f"{source.stem}.{language}" for language in self.languages],
-            [self._tokenized(source, language) for language in self.languages],
-            [self._normalized(language) for language in self.languages],
+        inputs = [folder / f"{source.stem}.{language}" for language in self.languages]
+        english, other = (
+            Chain(moses.Normalizer(x), moses.remove_nonprinting, parallel.tokenizer(x, aggressive=True))
+            for x in self.languages
         )
+        title, options = f"tokenize {source.corpus}", {"tools": manifest.versions(*parallel.TEXT_TOOLS)}
+        both = Both(english, other)
+        return self._map(title, both, inputs, outputs, options=options, made_from=[folder])["sentences"]
 
     def _tokenize_test(self) -> None:
         sides = ("src", "ref")
@@ -259,37 +246,14 @@ class Wmt14:
         inputs = [folder / member for member in members]
         functions = [Chain(markup.segment_text, parallel.tokenizer(x, aggressive=True)) for x in self.languages]
         outputs = [self.text / f"test.{language}" for language in self.languages]
-        self._map_sgm("tokenize test", folder, inputs, outputs, functions)
-
-    def _tokenize_newstest(self) -> None:
-        """newstest2013 as training text is done: normalized, tokenized with -a."""
-        members = DEV.members(self.languages)
-        folder = self._unpack(DEV, members)
-        self._map_pairs(
-            "tokenize newstest2013",
-            folder,
-            [folder / member for member in members],
-            [self.text / f"valid.{language}" for language in self.languages],
-            [self._normalized(language) for language in self.languages],
-        )
-
-    def _map_sgm(
-        self, title: str, folder: Path, inputs: Sequence[Path], outputs: Sequence[Path], functions: Sequence[Chain]
-    ) -> None:
-        """Step: as _map_pairs, for files whose lines without a segment are on one side only."""
 
         def run(parts: list[Path]) -> dict[str, Any]:
-            results = [lines.map_files(f, [i], [part], self.workers) for f, i, part in zip(functions, inputs, parts)]
-            if results[0].written != results[1].written:
-                told = ", ".join(f"{path.name}: {result.written}" for path, result in zip(inputs, results))
-                raise UserError(f"the test set's sides have different numbers of segments ({told}): fetch it again")
-            tokens = {language: result.tokens[0] for language, result in zip(self.languages, results)}
-            return {"sentences": results[0].written, "tokens": tokens}
+            return parallel.segments(functions, inputs, parts, self.languages)
 
-        self.pipeline.step(title, outputs, run, [folder], {"tools": manifest.versions(*parallel.TEXT_TOOLS)})
+        self.pipeline.step("tokenize test", outputs, run, [folder], {"tools": manifest.versions(*parallel.TEXT_TOOLS)})
 
     def _join(self, tokenized: dict[str, list[Path]]) -> None:
-        """Steps: all corpora as one text, then train, the pairs that the rule before BPE keeps."""
+        """Steps: all corpora joined, then cleaned by the rule before BPE, which gives train."""
         joined = [self.text / f"joined.{language}" for language in self.languages]
 
         def join(parts: list[Path]) -> dict[str, Any]:
@@ -297,16 +261,11 @@ class Wmt14:
 
         self.pipeline.step("join the corpora", joined, join, [path for x in self.languages for path in tokenized[x]])
         rule = self.recipe.before or Cleaner()
-
-        def clean(parts: list[Path]) -> dict[str, Any]:
-            done = lines.map_files(rule, joined, parts, self.workers, "cleaning train")
-            return parallel.as_counts(done, self.languages)
-
         outputs = [self.text / f"train.{language}" for language in self.languages]
-        self.pipeline.step("clean train", outputs, clean, joined, asdict(rule))
+        self._map("clean train", rule, joined, outputs, options=asdict(rule))
 
-    def _segment(self, split: str, codes: Path) -> int:
-        # A test set keeps all its lines, and newstest2013 is one.
+    def _segment(self, split: str, codes: tuple[Path, Path]) -> int:
+        # A test set keeps all its lines; newstest2013 is one.
         clean = split == "train" or (split == "valid" and self.recipe.nth is not None)
         rule = self.recipe.after if clean else None
         counts = parallel.segment(self.pipeline, split, self.text, codes, self.languages, self.workers, rule)
@@ -314,7 +273,7 @@ class Wmt14:
 
 
 def recipe_of(target: str, preset: str | None, news: str | None, operations: int | None) -> tuple[str, Recipe]:
-    """The preset's name and its recipe with what was chosen instead; raises UserError for what French has not."""
+    """The preset's name, and its recipe changed by the options; raises UserError for one that is for German only."""
     presets = RECIPES[target]
     name = preset or next(iter(presets))
     if name not in presets:
@@ -352,5 +311,5 @@ def main(argv: Sequence[str], prog: str) -> None:
         name = f"{preset}, imported"
         whole = Wmt14(name, recipe, directory, args.data / "downloads", args.workers).run_from_bpe(args.from_bpe)
     else:
-        raise UserError("--from-bpe has the text of scaling-nmt as it is: leave the other options out")
+        raise UserError("--from-bpe imports the finished text of scaling-nmt: leave out --preset and its options")
     parallel.report(whole, directory)

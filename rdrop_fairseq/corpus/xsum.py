@@ -17,7 +17,7 @@ from rdrop_fairseq.corpus.pipeline import Pipeline
 from rdrop_fairseq.corpus.stories import Story, decode
 from rdrop_fairseq.errors import UserError
 
-# The authors' own address and a mirror; which article is in which split is in the authors' repository.
+# The authors' own address and a mirror; the authors' repository has the list of splits.
 ADDRESSES = (
     "http://bollin.inf.ed.ac.uk/public/direct/XSUM-EMNLP18-Summary-Data-Original.tar.gz",
     "https://huggingface.co/datasets/EdinburghNLP/xsum/resolve/main/data/XSUM-EMNLP18-Summary-Data-Original.tar.gz",
@@ -91,7 +91,7 @@ def read_split(directory: Path) -> dict[str, list[str]]:
 
 
 def copy(directory: Path, ids: Sequence[str], writer: PairWriter, title: str) -> list[str]:
-    """Every article of `ids` that is there to the writer; returns the ids that are not."""
+    """Passes every article of `ids` that exists to the writer; returns the ids without an article."""
     missing = []
     for number in tqdm(ids, desc=title, unit="articles", mininterval=1.0):
         data = _read(directory / FOLDER / f"{number}.summary")

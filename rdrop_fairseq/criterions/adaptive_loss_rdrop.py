@@ -13,12 +13,13 @@ from fairseq.logging import metrics
 from fairseq.modules.adaptive_softmax import TiedHeadModule, TiedLinear
 from torch import Tensor, nn
 
-from rdrop_fairseq.criterions.logged import log_divergence
+from rdrop_fairseq.criterions.logged import log_divergence, total
 from rdrop_fairseq.criterions.multi_view import MultiView, Sizes
 from rdrop_fairseq.criterions.rdrop import RDrop, RDropConfig
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.loss import ViewWeights
 from rdrop_fairseq.loss.adaptive import Cluster, adaptive_rdrop_loss
+from rdrop_fairseq.loss.adaptive_exact import exact_adaptive_loss
 from rdrop_fairseq.views import ModelViews
 from rdrop_fairseq.views.models import Rows, unwrap
 
@@ -34,24 +35,35 @@ class AdaptiveLossRDropConfig(RDropConfig, AdaptiveLossConfig):
             "argparse_alias": "--reg-alpha",
         },
     )
+    rdrop_exact_divergence: bool = field(
+        default=False,
+        metadata={
+            "help": "divergence of the whole distributions: every tail at every position, weighted by its probability "
+            "in the head, at over three times the cost (default: each tail where the next word lies in it, as in the "
+            "paper's code)"
+        },
+    )
 
 
 @register_criterion("adaptive_loss_rdrop", dataclass=AdaptiveLossRDropConfig)
 class AdaptiveLossRDropCriterion(RDrop, MultiView, AdaptiveLoss):
     """L = CE_1 + CE_2 + alpha/2 [KL(p1||p2) + KL(p2||p1)] with the divergences of loss/adaptive.py.
 
-    In eval mode it is fairseq's adaptive_loss, one pass, to the bit. In training every word counts, where fairseq's
-    leaves out one of each tail: the word whose number in the tail is that of padding in the dictionary.
+    In eval mode it is fairseq's adaptive_loss with one pass, bit for bit. In training it includes every word, while
+    fairseq's omits one word per tail, whose number in the tail equals that of padding in the dictionary.
+
+    On a GPU the host waits once per batch and cluster: the number of targets in a tail is known from the targets only.
     """
 
     def __init__(self, task: Any, cfg: AdaptiveLossRDropConfig) -> None:
         super().__init__(task, cfg.sentence_avg)
         self.set_rdrop(task, cfg)
+        self.exact = cfg.rdrop_exact_divergence
         self._softmax: Any = None
 
     @classmethod
     def build_criterion(cls, cfg: AdaptiveLossRDropConfig, task: Any) -> "AdaptiveLossRDropCriterion":
-        """Raises UserError for a backend under which the weights of the softmax cannot be used outside of the model."""
+        """Raises UserError for a backend that does not allow the softmax's weights to be used outside the model."""
         if cfg.ddp_backend not in ("no_c10d", "legacy_ddp"):
             raise UserError(f"an adaptive softmax does not train under --ddp-backend {cfg.ddp_backend}: use legacy_ddp")
         return cls(task, cfg)
@@ -60,7 +72,7 @@ class AdaptiveLossRDropCriterion(RDrop, MultiView, AdaptiveLoss):
         self, model: nn.Module, sample: dict[str, Any], reduce: bool = True
     ) -> tuple[Tensor, int, dict[str, Any]]:
         """(loss, sample size, logging outputs): sums in nats over the tokens of one view."""
-        self.bind(model)  # a model without an adaptive softmax is refused in validation, too
+        self.bind(model)  # checks the model before validation, too
         return super().forward(model, sample, reduce)
 
     def check_model(self, model: nn.Module) -> None:
@@ -75,7 +87,7 @@ class AdaptiveLossRDropCriterion(RDrop, MultiView, AdaptiveLoss):
         self._softmax = [softmax]  # in a list: it is the model's module, not this one's
 
     def rows(self, bound: ModelViews, sample: dict[str, Any], count: int) -> Rows:
-        """Features [m*B, T, d], which is what fairseq's decoder returns under an adaptive softmax."""
+        """Features [m*B, T, d], which fairseq's decoder returns if it has an adaptive softmax."""
         return Rows(bound.run(sample["net_input"], sample["target"].size(0), count)[0])
 
     def sizes(self, sample: dict[str, Any]) -> Sizes:
@@ -84,30 +96,35 @@ class AdaptiveLossRDropCriterion(RDrop, MultiView, AdaptiveLoss):
         ntokens = int(target.ne(self.padding_idx).sum())
         return Sizes(ntokens, target.size(0), ntokens, target.size(0) if self.sentence_avg else ntokens)
 
-    def objective(self, rows: Rows, target: Tensor, weights: ViewWeights) -> tuple[Tensor, Tensor, Tensor]:
-        """(loss, nll, kl), sums in nats over clusters (see loss/adaptive.py)."""
-        parts = clusters(self._softmax[0], rows.tensor, target, weights.views)
+    def objective(
+        self, rows: Rows, target: Tensor, weights: ViewWeights, positions: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(loss, nll, kl), sums in nats over clusters (see loss/adaptive.py and loss/adaptive_exact.py)."""
+        softmax = self._softmax[0]
+        if self.exact and weights.views > 1:
+            features = softmax.dropout_module(rows.tensor.reshape(-1, rows.tensor.size(-1)))
+            further = softmax.head, softmax.tail, softmax.cutoff, weights, self.padding_idx
+            return exact_adaptive_loss(features, target.reshape(-1), *further)
+        parts = clusters(softmax, rows.tensor, target, weights.views)
         return adaptive_rdrop_loss(parts, weights, self.padding_idx, self.impl)
 
     @classmethod
     def reduce_metrics(cls, logging_outputs: list[dict[str, Any]]) -> None:
-        """Validation as fairseq logs it; in training the perplexity is of the true negative log-likelihood."""
+        """Logs a validation as fairseq does; in training, the perplexity of the negative log-likelihood."""
         if not any("nll_loss" in log for log in logging_outputs):
             AdaptiveLoss.reduce_metrics(logging_outputs)
             return
-        total = {
-            key: utils.item(sum(log.get(key, 0) for log in logging_outputs))
-            for key in ("loss", "nll_loss", "ntokens", "sample_size")
-        }
+        names = ("loss", "nll_loss", "ntokens", "sample_size")
+        loss, nll, tokens, size = (total(logging_outputs, name) for name in names)
         bits = 1 / math.log(2)
-        metrics.log_scalar("loss", total["loss"] / total["sample_size"] * bits, total["sample_size"], round=3)
-        metrics.log_scalar("nll_loss", total["nll_loss"] / total["ntokens"] * bits, total["ntokens"], round=3)
+        metrics.log_scalar("loss", loss / size * bits, size, round=3)
+        metrics.log_scalar("nll_loss", nll / tokens * bits, tokens, round=3)
         metrics.log_derived("ppl", lambda meters: utils.get_perplexity(meters["nll_loss"].avg))
         log_divergence(logging_outputs)
 
 
 def clusters(softmax: Any, features: Tensor, target: Tensor, views: int) -> list[Cluster]:
-    """What the loss takes from fairseq's AdaptiveSoftmax for features [m*B, T, d] and targets [B, T]."""
+    """The clusters of fairseq's AdaptiveSoftmax for features [m*B, T, d] and targets [B, T], the head first."""
     rows = softmax.dropout_module(features.reshape(-1, features.size(-1)))
     adapted, positions = softmax.adapt_target(target)
     head = head_weight(softmax)
@@ -124,7 +141,7 @@ def clusters(softmax: Any, features: Tensor, target: Tensor, views: int) -> list
 
 
 def head_weight(softmax: Any) -> Optional[Tensor]:
-    """The matrix [C, d] that makes the head's logits, tied to the input embeddings or not; None if there is none."""
+    """The head's weight [C, d], tied to the input embeddings or not; None if the head is not a plain projection."""
     head = softmax.head
     if not isinstance(head, TiedHeadModule):
         return head.weight if is_plain(softmax, head) else None
@@ -134,5 +151,5 @@ def head_weight(softmax: Any) -> Optional[Tensor]:
 
 
 def is_plain(softmax: Any, layer: nn.Module) -> bool:
-    """True if the layer's logits are rows @ weight.T and nothing else."""
+    """True if the layer's logits are exactly rows @ weight.T."""
     return softmax.q_noise == 0 and (type(layer) is nn.Linear or (type(layer) is TiedLinear and not layer.transpose))

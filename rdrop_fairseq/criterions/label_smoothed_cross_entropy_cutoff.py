@@ -9,7 +9,7 @@ from fairseq.dataclass import ChoiceEnum
 
 from rdrop_fairseq.criterions.label_smoothed import LabelSmoothedMultiView, LabelSmoothedMultiViewConfig
 from rdrop_fairseq.errors import UserError
-from rdrop_fairseq.loss import ViewWeights, cutoff_weights
+from rdrop_fairseq.loss import cutoff_weights
 from rdrop_fairseq.views import Views
 from rdrop_fairseq.views.cutoff import KINDS, Cutoff
 
@@ -19,9 +19,9 @@ class CutoffCriterionConfig(LabelSmoothedMultiViewConfig):
     """Options of Cutoff."""
 
     rdrop_cutoff: ChoiceEnum(KINDS) = field(  # type: ignore[valid-type]
-        default="token", metadata={"help": "what of the input embeddings is zeroed: tokens, a span of them, dimensions"}
+        default="token", metadata={"help": "part of the input embeddings to zero: tokens, a span of them, dimensions"}
     )
-    rdrop_cutoff_number: int = field(default=1, metadata={"help": "number of cut views beside the whole one"})
+    rdrop_cutoff_number: int = field(default=1, metadata={"help": "number of cut views, in addition to the whole one"})
     rdrop_cutoff_ce: float = field(default=1.0, metadata={"help": "weight of the cross entropy of each cut view"})
     rdrop_cutoff_js: float = field(
         default=5.0, metadata={"help": "weight of the Jensen-Shannon divergence of all views"}
@@ -41,7 +41,3 @@ class CutoffCriterion(LabelSmoothedMultiView):
         cutoff = Cutoff.of_task(task, str(cfg.rdrop_cutoff), cfg.rdrop_cutoff_rate, cut_views)
         self.views = Views(1 + number, str(cfg.rdrop_forward), cutoff)
         self.weights = cutoff_weights((cfg.rdrop_cutoff_ce,) * number, cfg.rdrop_cutoff_js)
-
-    def view_weights(self) -> ViewWeights:
-        """The same at every update."""
-        return self.weights

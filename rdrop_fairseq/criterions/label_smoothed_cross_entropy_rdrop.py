@@ -14,7 +14,7 @@ from rdrop_fairseq.views.cutoff import KINDS, Cutoff, parse_views
 
 @dataclass
 class RDropCriterionConfig(RDropConfig, LabelSmoothedMultiViewConfig):
-    """Options of R-Drop on sentences, with or without cutoff."""
+    """Options of R-Drop and of its combination with cutoff."""
 
     rdrop_cutoff: ChoiceEnum(["none", *KINDS]) = field(  # type: ignore[valid-type]
         default="none", metadata={"help": "zero part of the input embeddings of some views (R-Drop + Cutoff)"}
@@ -28,8 +28,8 @@ class RDropCriterionConfig(RDropConfig, LabelSmoothedMultiViewConfig):
 class RDropCriterion(RDrop, LabelSmoothedMultiView):
     """L = CE_1 + CE_2 + alpha/2 [KL(p1||p2) + KL(p2||p1)], and its form for m views (Liang et al. 2021).
 
-    With --rdrop-cutoff this is R-Drop + Cutoff. Which views were cut there is not published; by default the first stays
-    whole, as in Cutoff and SimCut, so that inputs as they are at decoding keep being trained on.
+    With --rdrop-cutoff this is R-Drop + Cutoff. Which views were cut for the published result is not known. By default
+    the first view stays whole, as in Cutoff and SimCut, so that training still sees inputs as decoding has them.
     """
 
     def __init__(self, task: Any, cfg: RDropCriterionConfig) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from fairseq.criterions import register_criterion
 
 from rdrop_fairseq.criterions.label_smoothed import LabelSmoothedMultiView, LabelSmoothedMultiViewConfig
-from rdrop_fairseq.loss import ViewWeights, simcut_weights
+from rdrop_fairseq.loss import simcut_weights
 from rdrop_fairseq.views import Views
 from rdrop_fairseq.views.cutoff import Cutoff
 
@@ -21,9 +21,9 @@ class SimCutCriterionConfig(LabelSmoothedMultiViewConfig):
 
 @register_criterion("label_smoothed_cross_entropy_simcut", dataclass=SimCutCriterionConfig)
 class SimCutCriterion(LabelSmoothedMultiView):
-    """L = CE(f(x, y)) + alpha KL(f(x, y) || f(x_cut, y_cut)), gradient through both sides.
+    """L = CE(f(x, y)) + alpha KL(f(x, y) || f(x_cut, y_cut)), with a gradient through both sides.
 
-    Both passes train: their dropout differs too.
+    Both passes have dropout, with different masks.
     """
 
     def __init__(self, task: Any, cfg: SimCutCriterionConfig) -> None:
@@ -31,7 +31,3 @@ class SimCutCriterion(LabelSmoothedMultiView):
         cutoff = Cutoff.of_task(task, "token", cfg.rdrop_cutoff_rate, views=(1,))
         self.views = Views(2, str(cfg.rdrop_forward), cutoff)
         self.weights = simcut_weights(cfg.rdrop_alpha)
-
-    def view_weights(self) -> ViewWeights:
-        """The same at every update."""
-        return self.weights

@@ -1,4 +1,4 @@
-"""R-Drop's options and its weights at each update, for any criterion on several views."""
+"""R-Drop's options and its weights at each update, for every criterion on several views."""
 
 # No postponed annotations here: fairseq builds its options from the types of the fields, not from their names.
 from dataclasses import dataclass, field
@@ -26,13 +26,13 @@ class RDropConfig(MultiViewConfig):
     )
     rdrop_passes: int = field(default=2, metadata={"help": "number of views of each batch, m >= 2"})
     rdrop_start_updates: int = field(
-        default=0, metadata={"help": "train plainly for this many updates first; needs a task that knows the update"}
+        default=0, metadata={"help": "first train without R-Drop for this many updates (with a task of this plugin)"}
     )
     rdrop_warmup_updates: int = field(
-        default=0, metadata={"help": "then let alpha grow linearly over this many updates; needs such a task"}
+        default=0, metadata={"help": "then raise alpha linearly over this many updates (with such a task)"}
     )
     rdrop_every: int = field(
-        default=1, metadata={"help": "R-Drop on every k-th update only, plain on the others; needs such a task"}
+        default=1, metadata={"help": "R-Drop on every k-th update only, the others are plain (with such a task)"}
     )
     rdrop_dropout_rates: str = field(
         default="", metadata={"help": "a dropout rate for each view, such as 0.3,0.1 (default: the model's own)"}
@@ -40,11 +40,11 @@ class RDropConfig(MultiViewConfig):
 
 
 class RDrop:
-    """Mixin before MultiView: R-Drop's weights by the schedule of its options.
+    """Mixin, listed before MultiView: R-Drop's weights, following the schedule of its options.
 
-    An update whose effective alpha is 0 runs one view, at the price of plain training. Inside a schedule its cross
-    entropy counts m times, one view standing in for m, so that Adam's moments, gradient clipping and the logged loss
-    see one scale before and after the switch. With alpha 0 there is no switch, and this is plain training exactly.
+    An update whose effective alpha is 0 runs one view, at the cost of plain training. Within a schedule its cross
+    entropy is multiplied by m, the number of views, so that Adam's moments, gradient clipping and the logged loss keep
+    their scale when R-Drop starts. With --rdrop-alpha 0 nothing is multiplied: that is exactly plain training.
     """
 
     views: Views
@@ -53,8 +53,8 @@ class RDrop:
     num_updates: Optional[int] = None
 
     def set_rdrop(self, task: Any, cfg: Any, cutoff: Optional[Cutoff] = None) -> None:
-        """Takes the options `cfg` (an RDropConfig). Raises UserError for values that make no sense, and for a schedule
-        under a task that does not hand over the update number."""
+        """Sets the attributes from the options `cfg`, an RDropConfig. Raises UserError for values out of range, and for
+        a schedule with a task that does not pass on the update number."""
         if cfg.rdrop_passes < 2:
             raise UserError(f"--rdrop-passes must be at least 2, got {cfg.rdrop_passes}")
         rates = parse_rates(cfg.rdrop_dropout_rates, cfg.rdrop_passes)
@@ -63,8 +63,8 @@ class RDrop:
         self.schedule = Schedule(cfg.rdrop_alpha, cfg.rdrop_start_updates, cfg.rdrop_warmup_updates, cfg.rdrop_every)
         if not self.schedule.constant and not getattr(task, "hands_over_num_updates", False):
             raise UserError(
-                "--rdrop-start-updates, --rdrop-warmup-updates and --rdrop-every need a task that tells the criterion "
-                f"the update number, and {type(task).__name__} does not: use --task translation_rdrop"
+                "--rdrop-start-updates, --rdrop-warmup-updates and --rdrop-every need a task that passes the update "
+                f"number to the criterion, and {type(task).__name__} does not: use --task translation_rdrop"
             )
 
     def set_num_updates(self, num_updates: int) -> None:
@@ -77,6 +77,6 @@ class RDrop:
         if self.schedule.constant:
             return rdrop_weights(self.schedule.alpha, passes) if self.schedule.alpha else plain_weights()
         if self.num_updates is None:
-            raise UserError("the task did not hand over the update number: call set_num_updates before each update")
+            raise UserError("the task did not pass on the update number: call set_num_updates before each update")
         alpha = self.schedule.alpha_at(self.num_updates)
         return rdrop_weights(alpha, passes) if alpha else plain_weights(float(passes))

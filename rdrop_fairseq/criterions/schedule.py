@@ -1,4 +1,4 @@
-"""When R-Drop is on and how strong: the effective alpha of one update."""
+"""The effective alpha of each update."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from rdrop_fairseq.loss.weights import check_alpha
 
 @dataclass(frozen=True)
 class Schedule:
-    """Plain training for `start` updates, then alpha growing linearly over `warmup` updates, on every k-th update.
-
-    UserError for a negative or NaN alpha, negative lengths, or every < 1.
+    """Plain training for `start` updates, then R-Drop on each `every`-th update; alpha rises linearly over `warmup`
+    updates. Raises UserError for an alpha that is negative or not finite, negative lengths, or every < 1.
     """
 
     alpha: float
@@ -31,14 +30,14 @@ class Schedule:
 
     @property
     def constant(self) -> bool:
-        """True if every update has the same alpha, so that the update number does not matter."""
+        """True if all updates have the same alpha."""
         return self.alpha == 0 or (self.start == 0 and self.warmup == 0 and self.every == 1)
 
     def alpha_at(self, done: int) -> float:
-        """Effective alpha of the update that follows `done` finished ones (fairseq's num_updates).
+        """Effective alpha of the update after `done` finished ones (fairseq's num_updates).
 
-        Counting updates from 1, update n has alpha 0 up to `start` and, after that, unless n - start is a multiple of
-        `every`; else alpha min(1, (n - start) / warmup).
+        With updates numbered from 1, update n has alpha min(1, (n - start) / warmup) if n > start and n - start is a
+        multiple of `every`, else 0.
         """
         since = done + 1 - self.start
         if since <= 0 or since % self.every:

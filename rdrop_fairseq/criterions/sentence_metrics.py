@@ -1,6 +1,6 @@
 """GLUE's metrics of a whole validation set.
 
-All lie between -1 and 1, and are 0 where they are not defined (a constant prediction, a class that is never right).
+All lie between -1 and 1, and are 0 where they are undefined (a constant prediction, a class without a hit).
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import numpy as np
 
 
 def f1(hits: float, predicted: float, true: float) -> float:
-    """F1 of one class: predicted and right, predicted, there."""
+    """F1 of one class, from the numbers of its true positives, of its predictions, and of its members."""
     return 2 * hits / (predicted + true) if hits else 0.0
 
 
 def matthews(correct: float, predicted: Sequence[float], true: Sequence[float]) -> float:
-    """Matthews correlation for any number of classes (Gorodkin 2004): right ones; how often each class is predicted,
-    and there."""
+    """Matthews correlation for any number of classes (Gorodkin 2004), from the number of correct predictions and, for
+    each class, the numbers of its predictions and of its members."""
     total = sum(true)
     covariance = correct * total - sum(p * t for p, t in zip(predicted, true))
     spread = (total**2 - sum(p * p for p in predicted)) * (total**2 - sum(t * t for t in true))
@@ -28,7 +28,7 @@ def matthews(correct: float, predicted: Sequence[float], true: Sequence[float]) 
 def pearson(x: np.ndarray, y: np.ndarray) -> float:
     """Pearson correlation of two arrays [n], in float64."""
     a, b = (values - values.mean() for values in (np.asarray(x, np.float64), np.asarray(y, np.float64)))
-    # Below this a spread is rounding: the values are all the same.
+    # A smaller spread is rounding: all values are the same.
     for deviations, values in ((a, x), (b, y)):
         if np.square(deviations).sum() <= 1e-24 * np.square(values).sum():
             return 0.0
@@ -36,7 +36,7 @@ def pearson(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def spearman(x: np.ndarray, y: np.ndarray) -> float:
-    """Spearman correlation of two arrays [n]: Pearson's of the ranks, equal values sharing the mean of theirs."""
+    """Spearman correlation of two arrays [n]: Pearson's of the ranks, equal values having their mean rank."""
     return pearson(_ranks(x), _ranks(y))
 
 

@@ -3,7 +3,8 @@
 # No postponed annotations here: fairseq builds its options from the types of the fields, not from their names.
 import math
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from functools import partial
+from typing import Any, Callable, Optional
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from fairseq.logging import metrics
 from torch import Tensor, nn
 
 from rdrop_fairseq.criterions import sentence_metrics
-from rdrop_fairseq.criterions.logged import log_divergence
+from rdrop_fairseq.criterions.logged import log_divergence, total
 from rdrop_fairseq.criterions.multi_view import MultiView, Sizes
 from rdrop_fairseq.criterions.rdrop import RDrop, RDropConfig
 from rdrop_fairseq.errors import UserError
@@ -43,11 +44,11 @@ class SentencePredictionRDropConfig(RDropConfig):
 
 @register_criterion("sentence_prediction_rdrop", dataclass=SentencePredictionRDropConfig)
 class SentencePredictionRDropCriterion(RDrop, MultiView, FairseqCriterion):
-    """L = CE_1 + CE_2 + alpha/2 [KL(p1||p2) + KL(p2||p1)], summed over the sentences of a batch; for numbers
-    |y - y1|^2 + |y - y2|^2 + alpha |y1 - y2|^2 (Liang et al. 2021, A.4). Every class counts, 1 as well: there is no
-    padding among labels. In eval mode it is fairseq's sentence_prediction, to the bit.
+    """L = CE_1 + CE_2 + alpha/2 [KL(p1||p2) + KL(p2||p1)], summed over the sentences of a batch; for regression
+    |y - y1|^2 + |y - y2|^2 + alpha |y1 - y2|^2 (Liang et al. 2021, A.4). Labels have no padding: class 1 is a class as
+    any other. In eval mode it is fairseq's sentence_prediction, bit for bit.
 
-    The sample size is the number of sentences of one view, so the loss per sentence is the paper's.
+    The sample size is the number of sentences of one view, so that the loss per sentence is the paper's.
     """
 
     def __init__(self, cfg: SentencePredictionRDropConfig, task: Any) -> None:
@@ -59,18 +60,19 @@ class SentencePredictionRDropCriterion(RDrop, MultiView, FairseqCriterion):
     def forward(
         self, model: nn.Module, sample: dict[str, Any], reduce: bool = True
     ) -> tuple[Tensor, int, dict[str, Any]]:
-        """(loss, sample size, logging outputs): sums in nats, or squared distances, over the sentences of one view."""
+        """fairseq's (loss, sample size, logging outputs): sums in nats, or of squared distances, over the sentences of
+        one view."""
         if not model.training:
             return self._evaluate(model, sample)
         loss, sample_size, log = super().forward(model, sample, reduce)
         if self.cfg.regression_target:
             log["mse"], distance = log.pop("nll_loss"), log.pop("rdrop_kl")
-            if log.pop("rdrop_ntokens"):  # there were views to compare
+            if log.pop("rdrop_ntokens"):  # several views
                 log["rdrop_distance"] = distance
         return loss, sample_size, log
 
     def check_model(self, model: nn.Module) -> None:
-        """Raises UserError for a model without the head."""
+        """Raises UserError for a model without the classification head."""
         check_head(unwrap(model), self.cfg.classification_head_name)
 
     def rows(self, bound: ModelViews, sample: dict[str, Any], count: int) -> Rows:
@@ -84,31 +86,32 @@ class SentencePredictionRDropCriterion(RDrop, MultiView, FairseqCriterion):
         return target
 
     def sizes(self, sample: dict[str, Any]) -> Sizes:
-        """Sentences (of n numbers each, as fairseq counts them)."""
+        """Sentences; with n numbers each, n times as many, as in fairseq."""
         sentences = sample["target"].numel()
         return Sizes(sample["ntokens"], sentences, sentences, sentences)
 
-    def objective(self, rows: Rows, target: Tensor, weights: ViewWeights) -> tuple[Tensor, Tensor, Tensor]:
-        """(loss, nll, kl) of classes; for numbers (loss, squared error, squared distance of the views)."""
+    def objective(
+        self, rows: Rows, target: Tensor, weights: ViewWeights, positions: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(loss, nll, kl), sums in nats; for regression (loss, squared error, squared distance of the views), sums."""
         if not self.cfg.regression_target:
-            return super().objective(rows, target, weights)
+            return super().objective(rows, target, weights, positions)
         loss, error, distance = rdrop_regression_loss(
             rows.tensor.reshape(-1), target, weights.kl_total, weights.views
         )
         return (loss if weights.views > 1 else loss * weights.ce[0]), error, distance
 
-    def further_log(self, rows: Rows, target: Tensor, count: int) -> dict[str, Any]:
-        """Right predictions, mean over views."""
+    def further_log(self, rows: Rows, target: Tensor, count: int, positions: int) -> dict[str, Any]:
+        """The number of correct predictions, mean over views."""
         if self.cfg.regression_target:
             return {}
         return {"ncorrect": rows.tensor.detach().argmax(-1).view(count, -1).eq(target).sum() / count}
 
     def _evaluate(self, model: nn.Module, sample: dict[str, Any]) -> tuple[Tensor, int, dict[str, Any]]:
-        """fairseq's loss, and what the metrics of the whole set are made of."""
+        """fairseq's loss, and counts or values for the metrics of the whole set."""
         output = self.rows(self.bind(model), sample, 1).tensor
         target, sizes = self.targets(sample), self.sizes(sample)
-        log: dict[str, Any] = {"ntokens": sizes.ntokens, "nsentences": sizes.nsentences}
-        log["sample_size"] = sizes.sample_size
+        log: dict[str, Any] = dict(ntokens=sizes.ntokens, nsentences=sizes.nsentences, sample_size=sizes.sample_size)
         if self.cfg.regression_target:
             values = output.reshape(-1)
             values = values.to(torch.promote_types(values.dtype, torch.float32))
@@ -124,7 +127,7 @@ class SentencePredictionRDropCriterion(RDrop, MultiView, FairseqCriterion):
         return loss, sizes.sample_size, {"loss": loss.detach(), **log}
 
     def _sentences(self, ids: Tensor) -> int:
-        """A number of sentences that is the same for all batches and workers of a validation."""
+        """An upper bound on sentence ids, the same for all batches and workers of a validation."""
         sets = getattr(self.task, "datasets", {})
         held_out = [len(dataset) for split, dataset in sets.items() if split != "train"] or [*map(len, sets.values())]
         return max(held_out, default=int(ids.max()) + 1)
@@ -132,26 +135,26 @@ class SentencePredictionRDropCriterion(RDrop, MultiView, FairseqCriterion):
     @staticmethod
     def reduce_metrics(logging_outputs: list[dict[str, Any]]) -> None:
         """Logs loss (base 2 and per sentence, as fairseq does), accuracy, mcc, f1, pearson and spearman in percent."""
-        size = _total(logging_outputs, "sample_size")
+        size = total(logging_outputs, "sample_size")
         if not size:
             return
-        metrics.log_scalar("loss", _total(logging_outputs, "loss") / size / math.log(2), size, round=3)
+        metrics.log_scalar("loss", total(logging_outputs, "loss") / size / math.log(2), size, round=3)
         for key, unit in (("nll_loss", math.log(2)), ("mse", 1.0), ("rdrop_distance", 1.0)):
             if any(key in log for log in logging_outputs):
-                metrics.log_scalar(key, _total(logging_outputs, key) / size / unit, size, round=4)
+                metrics.log_scalar(key, total(logging_outputs, key) / size / unit, size, round=4)
         log_divergence(logging_outputs)
         if any("ncorrect" in log for log in logging_outputs):
-            metrics.log_scalar("accuracy", 100 * _total(logging_outputs, "ncorrect") / size, size, round=3)
+            metrics.log_scalar("accuracy", 100 * total(logging_outputs, "ncorrect") / size, size, round=3)
         log_metrics(logging_outputs)
 
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:
-        """True: counts, sums and tables with a place for each sentence."""
+        """True: counts, sums, and tables with one column per sentence."""
         return True
 
 
 def check_head(model: Any, name: str) -> None:
-    """UserError for a model without such a classification head, or with fairseq's penalties for adaptive pruning."""
+    """Raises UserError for a model without this classification head, or with fairseq's penalties for pruning."""
     if name not in getattr(model, "classification_heads", {}):
         raise UserError(
             f"{type(model).__name__} has no classification head {name}: use RoBERTa or BART "
@@ -164,27 +167,26 @@ def check_head(model: Any, name: str) -> None:
 
 
 def positive_class(task: Any) -> Optional[int]:
-    """The class of the label "1" among two, for which GLUE wants F1; None where there is none. (Classes are numbered by
-    how often they occur.)"""
+    """The number of the label "1", whose F1 GLUE reports, if there are two classes; else None. (Classes are numbered by
+    frequency.)"""
     labels = getattr(task, "class_names", ())
     return labels.index("1") if len(labels) == 2 and "1" in labels else None
 
 
-def counts(predicted: Tensor, target: Tensor, classes: int, positive: Optional[int]) -> dict[str, Any]:
-    """What accuracy, Matthews' correlation and F1 are made of; predicted and target: [B]."""
-    found, true = (torch.bincount(of, minlength=classes).tolist() for of in (predicted, target))
-    log = {"_correct": int(predicted.eq(target).sum())}
-    log.update({f"_predicted_{k}": found[k] for k in range(classes)})
-    log.update({f"_true_{k}": true[k] for k in range(classes)})
-    if positive is not None:
-        hits = int((predicted.eq(positive) & target.eq(positive)).sum())
-        log.update({"_hits": hits, "_predicted": found[positive], "_true": true[positive]})
-    return log
+def counts(predicted: Tensor, target: Tensor, classes: int, positive: Optional[int]) -> dict[str, Tensor]:
+    """What Matthews correlation and F1 need of classes [B], in float64: how many sentences of each class (rows) were
+    predicted as which [C, C]; and the numbers of hits, predictions and members of the positive class [3]."""
+    table = torch.bincount(target * classes + predicted, minlength=classes**2).view(classes, classes).double()
+    if positive is None:
+        return {"_classes": table}
+    of_positive = torch.stack([table[positive, positive], table[:, positive].sum(), table[positive].sum()])
+    return {"_classes": table, "_positive": of_positive}
 
 
 def placed(values: Tensor, target: Tensor, ids: Tensor, sentences: int) -> Tensor:
-    """What correlations are made of: [3, sentences * n], zero but at the n places of each sentence of the batch, where
-    the rows hold its values, its targets, and 1. Such tables add up over batches and workers, as ranks do not."""
+    """Values for correlations: a float64 table [3, sentences * n] whose rows hold, in the n columns of each sentence of
+    the batch, its values, its targets and 1, and 0 elsewhere. Unlike ranks, such tables can be summed over batches and
+    workers."""
     each = target.numel() // ids.numel()
     index = (ids.view(-1, 1) * each + torch.arange(each, device=ids.device)).view(-1)
     table = torch.zeros(3, sentences * each, dtype=torch.float64, device=values.device)
@@ -193,49 +195,43 @@ def placed(values: Tensor, target: Tensor, ids: Tensor, sentences: int) -> Tenso
 
 
 def log_metrics(logging_outputs: list[dict[str, Any]]) -> None:
-    """Metrics over the whole validation set: the meters sum what they are derived from."""
-    keys = sorted({key for log in logging_outputs for key in log if key.startswith("_")})
-    for key in keys:
-        metrics.log_scalar(key, sum(log.get(key, 0) for log in logging_outputs))
-    if "_correct" in keys:
-        classes = sum(key.startswith("_true_") for key in keys)
-        metrics.log_derived("mcc", lambda meters: _percent(sentence_metrics.matthews(
-            meters["_correct"].sum,
-            [meters[f"_predicted_{k}"].sum for k in range(classes)],
-            [meters[f"_true_{k}"].sum for k in range(classes)],
-        )))  # fmt: skip
-    if "_hits" in keys:
-        metrics.log_derived("f1", lambda meters: _percent(sentence_metrics.f1(
-            meters["_hits"].sum, meters["_predicted"].sum, meters["_true"].sum
-        )))  # fmt: skip
-        metrics.log_derived("acc_and_f1", _accuracy_and_f1)
-    if "_placed" in keys:
-        metrics.log_derived("pearson", _pearson)
-        metrics.log_derived("spearman", _spearman)
-        metrics.log_derived("pearson_and_spearman", lambda meters: (_pearson(meters) + _spearman(meters)) / 2)
+    """Logs metrics of the whole validation set, derived from sums in the meters."""
+    for key, derived in METRICS.items():
+        if any(key in log for log in logging_outputs):
+            metrics.log_scalar(key, sum(log.get(key, 0) for log in logging_outputs))
+            for name, metric in derived.items():
+                metrics.log_derived(name, metric)
 
 
-def _accuracy_and_f1(meters: Any) -> float:
-    f1 = sentence_metrics.f1(meters["_hits"].sum, meters["_predicted"].sum, meters["_true"].sum)
-    return _percent((meters["accuracy"].avg / 100 + f1) / 2)
+def _matthews(meters: Any) -> float:
+    table = meters["_classes"].sum
+    return _percent(sentence_metrics.matthews(table.trace().item(), table.sum(0).tolist(), table.sum(1).tolist()))
 
 
-def _pearson(meters: Any) -> float:
-    return _percent(sentence_metrics.pearson(*_points(meters)))
+def _f1(meters: Any) -> float:
+    return sentence_metrics.f1(*meters["_positive"].sum.tolist())
 
 
-def _spearman(meters: Any) -> float:
-    return _percent(sentence_metrics.spearman(*_points(meters)))
-
-
-def _points(meters: Any) -> tuple[np.ndarray, np.ndarray]:
+def _correlation(of: Callable[[np.ndarray, np.ndarray], float], meters: Any) -> float:
     values, target, there = meters["_placed"].sum.cpu().numpy()
-    return values[there > 0], target[there > 0]
+    return _percent(of(values[there > 0], target[there > 0]))
 
 
 def _percent(share: float) -> float:
     return round(100 * float(share), 3)
 
 
-def _total(logging_outputs: list[dict[str, Any]], key: str) -> float:
-    return float(sum(log.get(key, 0) for log in logging_outputs))
+_pearson, _spearman = (partial(_correlation, of) for of in (sentence_metrics.pearson, sentence_metrics.spearman))
+# Sum that a validation step logs -> what is derived from it.
+METRICS: dict[str, dict[str, Callable[[Any], float]]] = {
+    "_classes": {"mcc": _matthews},
+    "_positive": {
+        "f1": lambda meters: _percent(_f1(meters)),
+        "acc_and_f1": lambda meters: _percent((meters["accuracy"].avg / 100 + _f1(meters)) / 2),
+    },
+    "_placed": {
+        "pearson": _pearson,
+        "spearman": _spearman,
+        "pearson_and_spearman": lambda meters: (_pearson(meters) + _spearman(meters)) / 2,
+    },
+}

@@ -1,9 +1,9 @@
-"""The R-Drop loss, on logits and on features with their projection; usable in any torch training loop.
+"""The R-Drop loss of logits, or of features and their projection; usable in any torch training loop.
 
-    rdrop_loss(logits, target, alpha=5)                      when the logits are there already
-    linear_rdrop_loss(features, weight, target, alpha=5)     when they need not be: less time, a fraction of the memory
+    rdrop_loss(logits, target, alpha=5)                    for existing logits
+    linear_rdrop_loss(features, weight, target, alpha=5)   never builds the logits: less time, a fraction of the memory
 
-Both take m stacked views (rows of view i at i*N..(i+1)*N) and return (loss, nll, kl), sums over positions in nats.
+Both take m stacked views (view i is rows i*N..(i+1)*N) and return (loss, nll, kl), sums over positions in nats.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.loss.choose import IMPLEMENTATIONS, choose_impl, make_sweep
 from rdrop_fairseq.loss.eager import eager_loss
 from rdrop_fairseq.loss.fused import LinearLoss, LogitsLoss, working_dtype
+from rdrop_fairseq.loss.positions import Positions, check_targets, find_positions
 from rdrop_fairseq.loss.weights import ViewWeights, cutoff_weights, plain_weights, rdrop_weights, simcut_weights
 
 __all__ = [
@@ -41,35 +42,39 @@ def rdrop_loss(
     weights: Optional[ViewWeights] = None,
     label_smoothing: float = 0.0,
     ignore_index: int = -100,
+    positions: Optional[int] = None,
     impl: str = "auto",
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """R-Drop (Liang et al. 2021, eq. 4) of logits; for two views and eps = 0 the same as
+    """R-Drop loss (Liang et al. 2021, eq. 4) of logits. For two views without label smoothing it equals
 
         lp = log_softmax(logits); p, q = lp.chunk(2)
         nll_loss(lp, cat([target, target]), reduction="sum") + alpha / 2 * (kl_div(p, q) + kl_div(q, p))
 
-    logits: [m*N, V] or [m*B, T, V], finite; target: [N] or [B, T], int64; positions whose target is `ignore_index` do
-    not count. Give `alpha` (and `views`, m) for R-Drop, or `weights` for another objective on the same views.
-    label_smoothing: 1 - eps on the reference, eps / (V - 1) on each other class (fairseq's; torch's eps is
-    eps V / (V - 1)). impl: "fused" (chunked, closed-form gradient; on a GPU by a Triton kernel where that works;
-    "fused-triton" and "fused-torch" name one), "eager" (plain torch, about ten tensors of the logits' size), "auto"
-    (fused on CPU and CUDA, else eager).
+    logits: [m*N, V] or [m*B, T, V], finite. target: [N] or [B, T], int64; positions with the target `ignore_index` are
+    ignored. Give `alpha` (and `views`, m) for R-Drop, or `weights` for another objective on the same views.
+    label_smoothing: fairseq's eps, 1 - eps on the reference and eps / (V - 1) on each other class (in torch's
+    convention eps V / (V - 1)). positions: an upper bound on the number of positions that are not ignored, if the
+    caller has one (fairseq's ntokens); with it, the host never waits for a GPU, and a batch without such a position
+    gives 0. impl: "fused" (chunked, gradient in closed form; on a GPU a Triton kernel where it works; "fused-triton"
+    and "fused-torch" select one), "eager" (plain torch, about ten tensors of the logits' size), or "auto" (fused on CPU
+    and CUDA, else eager).
 
     Returns (loss, nll, kl): fp32 scalars (float64 for float64 logits) in nats, summed over positions. nll: without
-    smoothing, mean over views. kl: mean over the weighted pairs of views. Only loss carries a gradient.
+    smoothing, mean over views. kl: weighted mean over pairs of views. Only loss has a gradient.
 
-    Raises UserError (a ValueError) for bad weights, shapes, an unknown impl, a target outside the vocabulary, or a
-    batch in which no position counts.
+    Raises UserError (a ValueError) for bad weights or shapes, an unknown impl, a target outside the vocabulary, more
+    positions than `positions`, or, without that bound, a batch whose positions are all ignored. Targets on a GPU are
+    checked by the device, with a RuntimeError.
     """
     impl = choose_impl(impl, logits.device)
     weights = _weights(alpha, views, weights)
     logits, target = logits.reshape(-1, logits.size(-1)), target.reshape(-1)
-    index = _positions(logits, target, logits.size(-1), weights, label_smoothing, ignore_index)
-    if impl == "eager":
-        return eager_loss(logits, target, weights, label_smoothing, ignore_index)
-    kernel = make_sweep(impl, weights, label_smoothing, logits.size(-1), logits.device, working_dtype(logits))
+    found = _positions(logits, target, logits.size(-1), weights, label_smoothing, ignore_index, positions)
     stacked = logits.view(weights.views, -1, logits.size(-1))
-    return LogitsLoss.apply(stacked, index, target[index], kernel)
+    if impl == "eager":
+        return eager_loss(found.rows(stacked), found.target, weights, label_smoothing)
+    kernel = make_sweep(impl, weights, label_smoothing, logits.size(-1), logits.device, working_dtype(logits))
+    return LogitsLoss.apply(stacked, found, kernel)
 
 
 def linear_rdrop_loss(
@@ -83,13 +88,14 @@ def linear_rdrop_loss(
     weights: Optional[ViewWeights] = None,
     label_smoothing: float = 0.0,
     ignore_index: int = -100,
+    positions: Optional[int] = None,
     impl: str = "auto",
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`rdrop_loss(linear(features, weight, bias), target, ...)` without ever holding the [m*N, V] logits.
+    """`rdrop_loss(linear(features, weight, bias), target, ...)` without the [m*N, V] logits in memory.
 
-    features: [m*N, d] or [m*B, T, d]; weight: [V, d]; bias: [V]; the rest as in `rdrop_loss`. Positions that do not
-    count are never projected. Gradients of features, weight and bias are computed during forward, in fp32 (float64
-    for float64 inputs), and cast to the dtype of each input in backward.
+    features: [m*N, d] or [m*B, T, d]. weight: [V, d]. bias: [V]. The rest, results and errors are those of
+    `rdrop_loss`. Ignored positions are not projected. The gradients of features, weight and bias are computed in
+    forward, in fp32 (float64 for float64 inputs); backward scales them and casts each to the dtype of its input.
     """
     impl = choose_impl(impl, features.device)
     weights = _weights(alpha, views, weights)
@@ -98,31 +104,34 @@ def linear_rdrop_loss(
         raise UserError(f"weight must be [V, {features.size(1)}] for these features, got {list(weight.shape)}")
     if bias is not None and bias.shape != weight.shape[:1]:
         raise UserError(f"bias must be [{weight.size(0)}] for this weight, got {list(bias.shape)}")
-    index = _positions(features, target, weight.size(0), weights, label_smoothing, ignore_index)
+    found = _positions(features, target, weight.size(0), weights, label_smoothing, ignore_index, positions)
+    rows = found.rows(features.view(weights.views, -1, features.size(-1)))
     if impl == "eager":
-        logits = torch.nn.functional.linear(features, weight, bias)
-        return eager_loss(logits, target, weights, label_smoothing, ignore_index)
+        return eager_loss(torch.nn.functional.linear(rows, weight, bias), found.target, weights, label_smoothing)
     operand = _product_dtype(features, weight)
     kernel = make_sweep(impl, weights, label_smoothing, weight.size(0), features.device, operand)
-    stacked = features.view(weights.views, -1, features.size(-1))
-    if index.numel() < target.numel():
-        stacked, target = stacked.index_select(1, index), target[index]
     grad = torch.is_grad_enabled()
-    wanted = tuple(grad and t is not None and t.requires_grad for t in (stacked, weight, bias))
+    wanted = tuple(grad and t is not None and t.requires_grad for t in (rows, weight, bias))
     with torch.autocast(features.device.type, enabled=False):
-        return LinearLoss.apply(stacked, weight, bias, target, kernel, operand, wanted)
+        return LinearLoss.apply(rows, weight, bias, found.target, kernel, operand, wanted)
 
 
 def _weights(alpha: Optional[float], views: int, weights: Optional[ViewWeights]) -> ViewWeights:
     if (alpha is None) == (weights is None):
-        raise UserError("give either alpha (R-Drop) or weights (any other objective), not both and not neither")
+        raise UserError("give either alpha (R-Drop) or weights (another objective), exactly one of the two")
     return weights if weights is not None else rdrop_weights(float(alpha), views)  # type: ignore[arg-type]
 
 
 def _positions(
-    rows: Tensor, target: Tensor, classes: int, weights: ViewWeights, label_smoothing: float, ignore_index: int
-) -> Tensor:
-    """Indices of the positions that count: [n]; UserError where rows, targets and classes do not fit together."""
+    rows: Tensor,
+    target: Tensor,
+    classes: int,
+    weights: ViewWeights,
+    label_smoothing: float,
+    ignore_index: int,
+    most: Optional[int],
+) -> Positions:
+    """The positions that are not ignored. Raises UserError for rows, targets and classes that do not match."""
     if rows.size(0) != weights.views * target.numel():
         raise UserError(
             f"{weights.views} views of {target.numel()} targets need {weights.views * target.numel()} rows, "
@@ -132,21 +141,13 @@ def _positions(
         raise UserError(f"label smoothing must be in [0, 1), got {label_smoothing}")
     if classes < 2:
         raise UserError(f"the vocabulary needs at least 2 classes, got {classes}")
-    index = target.ne(ignore_index).nonzero().view(-1)
-    if not index.numel():
-        raise UserError(f"no position of this batch counts ({target.numel()} targets, all padding): leave it out")
-    kept = target[index]
-    if kept.device.type == "cuda":  # looking at values would stop the host until the device has caught up
-        torch._assert_async(((kept >= 0) & (kept < classes)).all())
-        return index
-    worst = int(kept.min()) if int(kept.min()) < 0 else int(kept.max())
-    if not 0 <= worst < classes:
-        raise UserError(f"target {worst} is outside the vocabulary of {classes} classes: check the dictionary")
-    return index
+    found = find_positions(target, ignore_index, most)
+    check_targets(target, found, classes, ignore_index, most)
+    return found
 
 
 def _product_dtype(features: Tensor, weight: Tensor) -> torch.dtype:
-    """dtype of the matrix products' operands: half precision on a GPU where the inputs or autocast say so; on a CPU,
+    """dtype of the operands of matrix products. On a GPU, half precision if the inputs or autocast use it; on a CPU,
     where half-precision products are slow, the working dtype."""
     device = features.device.type
     if device != "cpu":

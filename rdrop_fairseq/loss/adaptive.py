@@ -1,10 +1,10 @@
 """The objective under an adaptive softmax (Grave et al. 2017): cluster by cluster, never [positions, vocabulary].
 
-    log p(y) = log head(cluster of y) + log tail(y)        words of the head are classes of their own there
+    log p(y) = log head(cluster of y) + log tail(y)        in the head, each frequent word is a class of its own
 
-The head's objective is summed over all positions, that of each tail over the positions whose target lies in it, as in
-the code of the R-Drop paper. The cross entropies add up to that of the whole distribution. The divergences do not: the
-exact one would weigh every tail by its probability in the head, at every position.
+The head's objective is summed over all positions, and each tail's over the positions whose target lies in it, as in the
+R-Drop paper's code. The cross entropies add up to that of the whole distribution. The divergences do not: the exact one
+(adaptive_exact.py) weighs every tail by its probability in the head, at every position.
 """
 
 from __future__ import annotations
@@ -17,18 +17,17 @@ from torch import Tensor
 
 from rdrop_fairseq.loss import ViewWeights, linear_rdrop_loss, rdrop_loss
 
-# Input and output of one cluster: features [m*n, d] and the weight [C, d] that makes its logits, or, with None for the
-# weight, the logits [m*n, C] themselves; and the targets [n], as classes of the cluster.
+# One cluster: features [m*n, d] and their projection's weight [C, d], or logits [m*n, C] and None; and the targets [n]
+# as classes of the cluster.
 Cluster = tuple[Tensor, Optional[Tensor], Tensor]
 
 
 def adaptive_rdrop_loss(
     clusters: Sequence[Cluster], weights: ViewWeights, ignore_index: int, impl: str = "auto"
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(loss, nll, kl) as of `rdrop_loss`, summed over clusters; the first one is the head.
+    """(loss, nll, kl) of `rdrop_loss`, summed over clusters: three scalars in nats. The first cluster is the head.
 
-    ignore_index: target of positions that do not count, in the head; every position of a tail counts.
-    Raises UserError as `rdrop_loss` does.
+    ignore_index: target of the head's ignored positions; a tail has none. Raises UserError as `rdrop_loss` does.
     """
     totals = []
     for number, (rows, weight, target) in enumerate(clusters):

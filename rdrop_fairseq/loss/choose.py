@@ -1,4 +1,4 @@
-"""Which implementation of the loss runs: the only place that decides."""
+"""Chooses the implementation of the loss; no other place does."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from typing import Optional
 
 import torch
 
-from rdrop_fairseq.errors import UserError
+from rdrop_fairseq.errors import UserError, install
 from rdrop_fairseq.loss.rows import RowSweep
 from rdrop_fairseq.loss.weights import ViewWeights, plain_weights
 
-# fused: the best sweep for the device; fused-torch and fused-triton: that one, for comparison.
+# fused: the best sweep for the device; fused-torch, fused-triton: this sweep, for comparisons.
 IMPLEMENTATIONS = ("auto", "fused", "fused-torch", "fused-triton", "eager")
-# One unit in the last place of a gradient in this dtype, relative.
+# Relative rounding of a gradient stored in this dtype: two units in the last place, more in fp32.
 ROUNDING = {torch.float32: 2e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
 
 
 def choose_impl(impl: str, device: torch.device) -> str:
-    """The implementation that `impl` means on this device, never "auto". Raises UserError for an unknown one."""
+    """The implementation that "auto" stands for on this device; any other `impl` itself. Raises UserError for an
+    unknown one."""
     if impl not in IMPLEMENTATIONS:
         raise UserError(f"impl must be one of {', '.join(IMPLEMENTATIONS)}, got {impl!r}")
     if impl != "auto":
@@ -31,15 +32,15 @@ def choose_impl(impl: str, device: torch.device) -> str:
 def make_sweep(
     impl: str, weights: ViewWeights, label_smoothing: float, classes: int, device: torch.device, dtype: torch.dtype
 ) -> RowSweep:
-    """The sweep for logits of this dtype. Triton's serves one or two views without a Jensen-Shannon term, not float64.
+    """The sweep for logits of this dtype. Triton's takes one or two views, no Jensen-Shannon term, and no float64.
 
-    Raises UserError where "fused-triton" is asked for by name and cannot be had.
+    Raises UserError if `impl` is "fused-triton" and it cannot run.
     """
     fits = weights.views <= 2 and not weights.js and dtype in ROUNDING
     if impl == "fused-triton" and not fits:
         raise UserError("fused-triton takes one or two views, no JS divergence, and no float64: use fused")
     if impl == "fused-triton" and importlib.util.find_spec("triton") is None:
-        raise UserError("fused-triton needs triton: pip install 'rdrop-fairseq[triton]', or use fused")
+        raise UserError(f"fused-triton needs triton: {install('triton')}, or use fused")
     triton = impl == "fused-triton" or (
         impl == "fused" and fits and device.type == "cuda" and works(device, dtype, weights.views)
     )
@@ -52,15 +53,15 @@ def make_sweep(
 
 @functools.cache
 def works(device: torch.device, dtype: torch.dtype, views: int) -> bool:
-    """Whether the kernel runs on this device and agrees with the torch sweep; found out once, on a tiny input.
+    """Whether the kernel runs on this device and agrees with the torch sweep, tested once, on a tiny input.
 
-    If not, one warning says what is wrong, and training goes on with the torch sweep. This is the only place that waits
-    for the device.
+    If not, a warning gives the reason, and the torch sweep is used. The test waits for the device, as does the first
+    half-precision product (half.py): in the first training step only.
     """
     try:
         with torch.autocast(device.type, enabled=False):  # --amp would round what is compared with
             fault = compare(device, dtype, views)
-    except Exception as error:  # whatever the compiler or driver raises, there is another way
+    except Exception as error:  # whatever the compiler or driver raises, the torch sweep remains
         fault = f"{type(error).__name__}: {error}"
     if fault is not None:
         warnings.warn(f"the Triton sweep is not used on {device} for {dtype}: {fault}", stacklevel=2)
@@ -68,8 +69,8 @@ def works(device: torch.device, dtype: torch.dtype, views: int) -> bool:
 
 
 def compare(device: torch.device, dtype: torch.dtype, views: int) -> Optional[str]:
-    """What differs between the Triton and the torch sweep, or between a product in half precision and one in fp32;
-    None if nothing does. Both numbers of warps, two whole blocks of classes and a ragged one."""
+    """The first difference found between the Triton and the torch sweep, or between products in half precision and in
+    fp32; None if there is none. Tries both numbers of warps, on two whole blocks of classes and a partial one."""
     from rdrop_fairseq.loss.half import check_products
     from rdrop_fairseq.loss.rows_triton import FEW_WARPS, MANY_WARPS, TritonSweep, padded
 
@@ -77,7 +78,7 @@ def compare(device: torch.device, dtype: torch.dtype, views: int) -> Optional[st
     for warps in (FEW_WARPS, MANY_WARPS):
         classes = 2 * 32 * warps * (16 // dtype.itemsize) + 91
         row = torch.linspace(-333, 333, views * 3 * classes, device=device).sin().mul(4).view(views, 3, classes)
-        target = torch.arange(3, device=device) * (classes // 2)  # the first class, one inside, the last but one or so
+        target = torch.arange(3, device=device) * (classes // 2)  # the first class, one inside, one near the end
         buffer = torch.full((views, 3, padded(classes)), float("nan"), dtype=dtype, device=device)
         logits = buffer[..., :classes]
         logits.copy_(row)
@@ -94,6 +95,6 @@ def compare(device: torch.device, dtype: torch.dtype, views: int) -> Optional[st
         for i in range(views):
             right = expected.grad[i] * expected.scale[i] + expected.constant[i]
             off = (found.grad[i].float() * found.scale[i] + found.constant[i] - right).abs()
-            if not bool((off <= ROUNDING[dtype] * right.abs() + 1e-5).all()):  # NaN is not smaller
+            if not bool((off <= ROUNDING[dtype] * right.abs() + 1e-5).all()):  # NaN fails, too
                 return f"the gradient of view {i + 1} is off by up to {off.max():.1e} with {warps} warps"
     return None if dtype == torch.float32 else check_products(device, dtype)

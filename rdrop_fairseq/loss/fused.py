@@ -1,31 +1,35 @@
-"""The chunked autograd functions: loss and gradient of a chunk of positions come out of one sweep over its logits."""
+"""The chunked autograd functions: one sweep over the logits of a chunk of positions gives its loss and gradient."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Optional
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from rdrop_fairseq.loss.half import HalfLinearSweep
+from rdrop_fairseq.loss import positions as places
+from rdrop_fairseq.loss.half import HalfLinearSweep, LinearSweep, add_product, multiply
+from rdrop_fairseq.loss.positions import DEAD, Positions
 from rdrop_fairseq.loss.rows import Chunk, RowSweep
 
-# Bytes of fp32 logits of one chunk, all views together, and the most positions that are worth their memory. Measured
+# Most bytes of fp32 logits of one chunk, all views together, and most positions: more of them gain nothing. Measured
 # with two threads, time over that of the bare matrix products: V 8,000, d 256: 1.41 with 128 positions, 1.20 with 256,
-# 1.17 with 512; V 32,768, d 512: 1.24 with 64, 1.16 with 128, 1.09 with 256, 1.12 with 512. A GPU wants to be filled.
+# 1.17 with 512; V 32,768, d 512: 1.24 with 64, 1.16 with 128, 1.09 with 256, 1.12 with 512. A GPU needs larger chunks.
 CHUNK_BYTES = {"cpu": 64 << 20, "cuda": 512 << 20}
 TALLEST_CHUNK = {"cpu": 512, "cuda": 4096}
-# In half precision a gradient chunk is scaled so that its largest entry is HALF_TOP, and unscaled after the product: an
-# entry 4e-6 of the largest is still a normal fp16 number. It is less where a sum over all rows could come near the
-# largest fp16 number (65504): with few classes a chunk has many rows, and frequent references add up.
+# In fp16 the gradient of a chunk is scaled so that its largest entry is HALF_TOP, and unscaled after the product: an
+# entry of 4e-6 times the largest is still a normal number, and none overflows. The scale is lower where a sum over all
+# rows could exceed HALF_SUM, half the largest fp16 number: with few classes a chunk has many rows with one reference.
 HALF_TOP = 16.0
 HALF_SUM = 32768.0
+# Divisors are at least this, so that a chunk whose gradient is 0 is not scaled by infinity.
+NOTHING = 1e-30
 
 
 def chunk_rows(positions: int, views: int, classes: int, device: str) -> int:
-    """Positions per chunk: chunks of even height within both bounds."""
+    """Positions per chunk, the same for all chunks but the last one, within both bounds."""
     kind = device if device in CHUNK_BYTES else "cuda"
     most = min(TALLEST_CHUNK[kind], max(1, CHUNK_BYTES[kind] // (4 * views * classes)))
     chunks = max(1, -(-positions // most))
@@ -39,79 +43,72 @@ def spans(positions: int, step: int) -> Iterator[tuple[int, int]]:
 
 
 def working_dtype(*tensors: Tensor) -> torch.dtype:
-    """float64 if any input is, else float32: half precision is only ever storage here."""
+    """The dtype of sums and gradients: float64 if any input has it, else float32, for half-precision inputs too."""
     return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
 
 
-class Totals:
-    """Running sums of the chunks' loss, nll and kl."""
-
-    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
-        self.dtype = dtype
-        self.values = torch.zeros(3, device=device, dtype=torch.float64 if device.type == "cpu" else dtype)
-
-    def add(self, chunk: Chunk) -> None:
-        """Add one chunk's scalars."""
-        self.values += torch.stack((chunk.loss, chunk.nll, chunk.kl))
-
-    def results(self) -> tuple[Tensor, Tensor, Tensor]:
-        """loss, nll and kl as separate scalars of the working dtype."""
-        loss, nll, kl = self.values.to(self.dtype)
-        return loss.clone(), nll.clone(), kl.clone()
+def totals(ctx: Any, chunks: Iterable[Chunk], device: torch.device, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """The chunks' loss, nll and kl, summed in float64 on a CPU: scalars of this dtype, of which only the loss has a
+    gradient."""
+    values = torch.zeros(3, device=device, dtype=torch.float64 if device.type == "cpu" else dtype)
+    for chunk in chunks:
+        values += torch.stack((chunk.loss, chunk.nll, chunk.kl))
+    loss, nll, kl = (value.clone() for value in values.to(dtype))
+    ctx.mark_non_differentiable(nll, kl)
+    return loss, nll, kl
 
 
 class LogitsLoss(torch.autograd.Function):
-    """The loss of logits that somebody else made. They are only read; backward sweeps over them once more.
-
-    Nothing of size [m*N, V] is kept between forward and backward but the logits themselves.
-    """
+    """The loss of given logits, which are not changed. Backward sweeps over them once more: between forward and
+    backward, the logits are the only tensor of their size."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, index: Tensor, target: Tensor, kernel: RowSweep) -> tuple[Tensor, ...]:
-        """logits: [m, N, V]; index: [n] positions that count; target: [n], their classes."""
-        ctx.kernel = kernel
-        ctx.save_for_backward(logits, index, target)
-        totals = Totals(logits.device, working_dtype(logits))
-        for _, chunk in LogitsLoss.sweep(logits, index, target, kernel, want_grad=False):
-            totals.add(chunk)
-        kernel.release()  # it lives on in ctx; its memory need not
-        loss, nll, kl = totals.results()
-        ctx.mark_non_differentiable(nll, kl)
-        return loss, nll, kl
+    def forward(ctx: Any, logits: Tensor, positions: Positions, kernel: RowSweep) -> tuple[Tensor, ...]:
+        """(loss, nll, kl) of logits [m, N, V] at the positions."""
+        ctx.kernel, ctx.positions = kernel, positions
+        ctx.save_for_backward(logits)
+        chunks = (chunk for _, chunk in LogitsLoss.sweep(logits, positions, kernel, want_grad=False))
+        found = totals(ctx, chunks, logits.device, working_dtype(logits))
+        kernel.release()  # ctx keeps the kernel until backward
+        return found
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_loss: Tensor, *_: Tensor) -> tuple[Optional[Tensor], ...]:
-        """grad_loss is known here, so that the gradient is scaled before it is stored in a half precision."""
-        logits, index, target = ctx.saved_tensors
-        grad = torch.zeros_like(logits) if index.numel() < logits.size(1) else torch.empty_like(logits)
-        for span, chunk in LogitsLoss.sweep(logits, index, target, ctx.kernel, want_grad=True):
+        """The gradient of the logits, times grad_loss before it is rounded to half precision."""
+        (logits,) = ctx.saved_tensors
+        positions = ctx.positions
+        grad = torch.zeros_like(logits) if positions.index.numel() < logits.size(1) else torch.empty_like(logits)
+        for (start, end), chunk in LogitsLoss.sweep(logits, positions, ctx.kernel, want_grad=True):
             assert chunk.grad is not None
+            factor = grad_loss * positions.target[start:end].ne(DEAD).unsqueeze(-1)  # r x 1
             for i, (scale, constant) in enumerate(zip(chunk.scale, chunk.constant)):
-                rows = chunk.grad[i].mul_(scale * grad_loss).add_(constant * grad_loss)
-                grad[i].index_copy_(0, span, rows.to(grad.dtype))
+                rows = chunk.grad[i].mul_(scale * factor).add_(constant * factor)
+                grad[i].index_copy_(0, positions.index[start:end], rows.to(grad.dtype))
         ctx.kernel.release()
-        return grad, None, None, None
+        return grad, None, None
 
     @staticmethod
     def sweep(
-        logits: Tensor, index: Tensor, target: Tensor, kernel: RowSweep, want_grad: bool
-    ) -> Iterator[tuple[Tensor, Chunk]]:
-        """(positions, what they contribute) of each chunk."""
+        logits: Tensor, positions: Positions, kernel: RowSweep, want_grad: bool
+    ) -> Iterator[tuple[tuple[int, int], Chunk]]:
+        """Yields (start, end) among the positions and the result of each chunk."""
         views, _, classes = logits.shape
-        dtype = working_dtype(logits)
-        for start, end in spans(index.numel(), chunk_rows(index.numel(), views, classes, logits.device.type)):
-            span = index[start:end]
+        dtype, count = working_dtype(logits), positions.index.numel()
+        for start, end in spans(count, chunk_rows(count, views, classes, logits.device.type)):
+            target = positions.target[start:end]
             z = kernel.scratch("z", (views, end - start, classes), logits.device, dtype)
             for i in range(views):
-                z[i].copy_(logits[i].index_select(0, span))
-            yield span, kernel(z, target[start:end], z.sum(-1), want_grad)
+                z[i].copy_(logits[i].index_select(0, positions.index[start:end]))
+            if positions.maybe_dead:
+                z.masked_fill_(target.eq(DEAD).unsqueeze(-1), 0.0)
+            yield (start, end), kernel(z, target, z.sum(-1) if kernel.needs_sum else None, want_grad)
 
 
 class LinearLoss(torch.autograd.Function):
-    """Projection and loss together: [m*n, V] exists one chunk at a time, gradients are ready when forward returns.
+    """Projection and loss together: the logits exist one chunk at a time, and forward computes all gradients.
 
-    They stay in the working dtype until grad_output is known (fp16 loss scaling would otherwise come too late).
+    Gradients stay in the working dtype until backward knows grad_loss: fp16 loss scaling would otherwise come too late.
     """
 
     @staticmethod
@@ -125,26 +122,25 @@ class LinearLoss(torch.autograd.Function):
         operand: torch.dtype,
         wanted: tuple[bool, bool, bool],
     ) -> tuple[Tensor, ...]:
-        """features: [m, n, d]; weight: [V, d]; bias: [V] or None; target: [n]; operand: dtype of the products."""
+        """(loss, nll, kl). features: [m, n, d], 0 at dead positions. weight: [V, d]. bias: [V] or None. target: [n],
+        DEAD at dead positions. operand: dtype of the products. wanted: which of the first three need a gradient."""
         half = kernel.takes_half and operand in (torch.float16, torch.bfloat16)
-        sweep = (HalfLinearSweep if half else _LinearSweep)(features, weight, bias, kernel, operand, wanted)
-        totals = Totals(features.device, sweep.dtype)
+        dtype = torch.float32 if half else working_dtype(features, weight)
+        sweep = (HalfLinearSweep if half else _LinearSweep)(features, weight, bias, kernel, operand, dtype, wanted)
         rows = chunk_rows(target.numel(), features.size(0), weight.size(0), features.device.type)
-        for start, end in spans(target.numel(), rows):
-            totals.add(sweep.chunk(start, end, target[start:end]))
+        chunks = (sweep.chunk(start, end, target[start:end]) for start, end in spans(target.numel(), rows))
+        found = totals(ctx, chunks, features.device, sweep.dtype)
         sweep.add_constants()
         ctx.save_for_backward(*sweep.grads)
         ctx.dtypes = (features.dtype, weight.dtype, None if bias is None else bias.dtype)
-        loss, nll, kl = totals.results()
-        ctx.mark_non_differentiable(nll, kl)
-        return loss, nll, kl
+        return found
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_loss: Tensor, *_: Tensor) -> tuple[Optional[Tensor], ...]:
-        """Scale what forward computed; out of place, so that a retained graph can be walked again."""
-        # On a CPU looking at the value is free and saves a copy of the weight's gradient.
-        unit = grad_loss.device.type == "cpu" and grad_loss.item() == 1.0
+        """The gradients of forward times grad_loss; out of place, so that a retained graph can be used again."""
+        # On a CPU a look at the value saves a copy of the weight's gradient; on a GPU the host would wait for it.
+        unit = not places.waits(grad_loss) and grad_loss.item() == 1.0
         grads = [
             None if grad is None else (grad if unit else grad * grad_loss).to(dtype)
             for grad, dtype in zip(ctx.saved_tensors, ctx.dtypes)
@@ -152,40 +148,25 @@ class LinearLoss(torch.autograd.Function):
         return (*grads, None, None, None, None)
 
 
-class _LinearSweep:
-    """Operands and gradients of one forward of LinearLoss."""
+class _LinearSweep(LinearSweep):
+    """One forward of LinearLoss with logits in the working dtype."""
 
-    def __init__(
-        self,
-        features: Tensor,
-        weight: Tensor,
-        bias: Optional[Tensor],
-        kernel: RowSweep,
-        operand: torch.dtype,
-        wanted: tuple[bool, bool, bool],
-    ) -> None:
-        self.dtype = dtype = working_dtype(features, weight)
-        self.kernel, self.operand = kernel, operand
-        self.features, self.weight = features, weight.to(operand)
-        self.bias = None if bias is None else bias.to(dtype)
-        self.weight_sum = weight.sum(0, dtype=dtype)  # d; makes the sum of a row's logits, and a gradient
-        self.constant_features = features.new_zeros(features.size(-1), dtype=dtype)
-        self.constant_rows = 0.0
-        self.grads: list[Optional[Tensor]] = [
-            features.new_empty(features.shape, dtype=dtype) if wanted[0] else None,
-            weight.new_zeros(weight.shape, dtype=dtype) if wanted[1] else None,
-            bias.new_zeros(bias.shape, dtype=dtype) if bias is not None and wanted[2] else None,
-        ]
+    def prepare(self, weight: Tensor, bias: Optional[Tensor]) -> None:
+        """What all chunks need."""
+        self.bias = None if bias is None else bias.to(self.dtype)
+        self.weight_sum = weight.sum(0, dtype=self.dtype)  # [d], for the sum of a row's logits and for gradients
+        self.constant_features = weight.new_zeros(weight.size(1), dtype=self.dtype)
+        self.constant_rows = weight.new_zeros((), dtype=self.dtype)
 
     def chunk(self, start: int, end: int, target: Tensor) -> Chunk:
-        """Loss terms of positions start..end; their gradients are added up."""
+        """The loss terms of the positions start..end, whose gradients are added to `grads`."""
         views, rows, classes = self.features.size(0), end - start, self.weight.size(0)
         x = self.features[:, start:end].to(self.operand).reshape(views * rows, -1)  # m*r x d
-        z = self.kernel.scratch("z", (views * rows, classes), x.device, self.dtype)
         if self.operand == self.dtype:
+            z = self.kernel.scratch("z", (views * rows, classes), x.device, self.dtype)
             torch.mm(x, self.weight.t(), out=z)
         else:
-            z.copy_(x @ self.weight.t())
+            z = multiply(x, self.weight.t())
         z_sum = x.to(self.dtype) @ self.weight_sum
         if self.bias is not None:
             z.add_(self.bias)
@@ -193,41 +174,66 @@ class _LinearSweep:
         want_grad = any(grad is not None for grad in self.grads)
         result = self.kernel(z.view(views, rows, classes), target, z_sum.view(views, rows), want_grad)
         if result.grad is not None:
-            self._accumulate(result.grad, result.scale, result.constant, x.view(views, rows, -1), start)
+            self._accumulate(result, x.view(views, rows, -1), start, target.ne(DEAD))
         return result
 
-    def _accumulate(self, grad: Tensor, scale: list[float], constant: list[float], x: Tensor, start: int) -> None:
+    def _accumulate(self, chunk: Chunk, x: Tensor, start: int, alive: Tensor) -> None:
         """For G the chunk's gradient, s_i and e_i its scale and constant (both per view):
         dX_i = s_i G_i W + e_i 1^T W,  dW += sum_i G_i^T (s_i X_i) + e_i 1 1^T X_i,  db += sum_i s_i G_i^T 1 + e_i r.
+
+        x: [m, r, d], 0 at dead positions, which therefore add nothing to dW. alive: [r], bool. No tensor is made from
+        Python numbers here: the host would wait for the copy to the device.
         """
         grad_x, grad_weight, grad_bias = self.grads
-        rows = x.size(1)
-        s = x.new_tensor(scale, dtype=self.dtype).view(-1, 1, 1)
-        e = x.new_tensor(constant, dtype=self.dtype).view(-1, 1, 1)
+        grad = chunk.grad
+        assert grad is not None
         if grad_bias is not None:
-            grad_bias.add_((grad.sum(1) * s.squeeze(-1)).sum(0))
-        if self.operand != self.dtype:
-            tiny = torch.finfo(self.dtype).tiny
-            top = (HALF_SUM / (rows * x.abs().amax().to(self.dtype)).clamp_min(tiny)).clamp_max(HALF_TOP)
-            lift = top / grad.abs().amax().clamp_min(tiny)
-            grad = grad.mul_(lift).to(self.operand)
-            s = s / lift
+            if places.waits(alive):  # only then some may be dead
+                grad.mul_(alive.unsqueeze(-1))
+            for part, scale in zip(grad, chunk.scale):
+                grad_bias.add_(part.sum(0), alpha=scale)
+        grad, unlift = (grad, None) if self.operand == self.dtype else self._in_half(grad, x)
         if grad_x is not None:
-            product = (grad.flatten(0, 1) @ self.weight).view(x.shape).to(self.dtype)
-            grad_x[:, start : start + rows] = product.mul_(s).add_(e * self.weight_sum)
+            product = multiply(grad.flatten(0, 1), self.weight).view(x.shape)
+            if unlift is not None:
+                product.mul_(unlift)
+            for into, part, scale, constant in zip(grad_x, product, chunk.scale, chunk.constant):
+                torch.mul(part, scale, out=into[start : start + len(part)]).add_(self.weight_sum, alpha=constant)
         if grad_weight is not None:
-            if self.operand == self.dtype:
-                grad_weight.addmm_(grad.flatten(0, 1).t(), (x * s).flatten(0, 1))
-            else:  # the factors may leave the range of a half: they go on the results
-                for i in range(x.size(0)):
-                    grad_weight.add_((grad[i].t() @ x[i]).to(self.dtype).mul_(s[i]))
-        self.constant_features += (e.squeeze(-1) * x.sum(1, dtype=self.dtype)).sum(0)
-        self.constant_rows += rows * sum(constant)
+            self._add_to_weight(grad_weight, grad, x, chunk.scale, unlift)
+        for features, constant in zip(x, chunk.constant):
+            self.constant_features.add_(features.sum(0, dtype=self.dtype), alpha=constant)
+        self.constant_rows.add_(alive.sum(), alpha=sum(chunk.constant))
+
+    def _add_to_weight(
+        self, total: Tensor, grad: Tensor, x: Tensor, scales: list[float], unlift: Optional[Tensor]
+    ) -> None:
+        """total += sum_i s_i G_i^T X_i. The results are scaled, not X, which might leave the range of fp16."""
+        parts = zip(grad, x, scales)
+        if len(set(scales)) == 1:  # one product for all views
+            parts = zip([grad.flatten(0, 1)], [x.flatten(0, 1)], scales)
+        for part, features, scale in parts:
+            add_product(total, part.t(), features, scale, unlift)
+
+    def _in_half(self, grad: Tensor, x: Tensor) -> tuple[Tensor, Optional[Tensor]]:
+        """The gradient in half precision, and the factor that undoes its scaling (a scalar, or None if unscaled)."""
+        half = self.kernel.scratch("half", grad.shape, grad.device, self.operand)
+        if self.operand == torch.bfloat16:  # it has the range of fp32
+            return half.copy_(grad), None
+        top = (HALF_SUM / (x.size(1) * _largest(x).to(self.dtype)).clamp_min(NOTHING)).clamp_max(HALF_TOP)
+        lift = top / _largest(grad).clamp_min(NOTHING)
+        return torch.mul(grad, lift, out=half), 1 / lift
 
     def add_constants(self) -> None:
-        """The part of the smoothed target that is the same for every class reaches every row of dW and db alike."""
+        """Adds the gradient of the smoothed target's constant part, which is the same for all rows of dW and db."""
         _, grad_weight, grad_bias = self.grads
         if grad_weight is not None:
             grad_weight.add_(self.constant_features)
         if grad_bias is not None:
             grad_bias.add_(self.constant_rows)
+
+
+def _largest(values: Tensor) -> Tensor:
+    """The largest absolute value, a scalar; NaN if any value is NaN."""
+    low, high = values.aminmax()
+    return torch.maximum(-low, high)

@@ -1,7 +1,7 @@
-"""The fused loss with logits that stay in half precision: products of halves, sums in fp32, no look at values.
+"""Products of half matrices with sums in fp32, and the fused loss with logits that stay in half precision.
 
-The sweep writes each gradient in place of its logits, times a fixed power of two in fp16 (`Chunk.scale` undoes it in
-the products). The weight's gradient is added up in fp32 by the product itself, without a copy of its size.
+The sweep overwrites the logits with their gradient, in fp16 times a fixed power of two (`Chunk.scale` undoes it after
+the products). The products themselves add up the weight's gradient in fp32, without a temporary of its size.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from torch import Tensor
 from rdrop_fairseq.loss.rows import Chunk
 
 
-class HalfLinearSweep:
-    """Operands and gradients of one forward of LinearLoss, for a sweep that takes half-precision logits."""
+class LinearSweep:
+    """Operands and gradients of one forward of LinearLoss."""
 
     def __init__(
         self,
@@ -25,21 +25,36 @@ class HalfLinearSweep:
         bias: Optional[Tensor],
         kernel: Any,
         operand: torch.dtype,
+        dtype: torch.dtype,
         wanted: tuple[bool, bool, bool],
     ) -> None:
-        """features: [m, n, d]; weight: [V, d]; bias: [V] or None; kernel: a TritonSweep; operand: a half dtype."""
-        self.dtype = torch.float32
-        self.kernel, self.operand, self.features = kernel, operand, features
-        self.weight = weight.to(operand)
-        self.bias = None if bias is None else bias.to(operand)
+        """features: [m, n, d]. weight: [V, d]. bias: [V] or None. kernel: a RowSweep. operand: dtype of the products.
+        dtype: of sums and gradients. wanted: which of the first three need a gradient."""
+        self.kernel, self.operand, self.dtype = kernel, operand, dtype
+        self.features, self.weight, self.bias = features, weight.to(operand), bias
         self.grads: list[Optional[Tensor]] = [
-            features.new_empty(features.shape, dtype=self.dtype) if wanted[0] else None,
-            weight.new_zeros(weight.shape, dtype=self.dtype) if wanted[1] else None,
-            bias.new_zeros(bias.shape, dtype=self.dtype) if bias is not None and wanted[2] else None,
+            features.new_empty(features.shape, dtype=dtype) if wanted[0] else None,
+            weight.new_zeros(weight.shape, dtype=dtype) if wanted[1] else None,
+            bias.new_zeros(bias.shape, dtype=dtype) if bias is not None and wanted[2] else None,
         ]
+        self.prepare(weight, bias)
+
+    def prepare(self, weight: Tensor, bias: Optional[Tensor]) -> None:
+        """Sets what further all chunks need."""
+
+    def add_constants(self) -> None:
+        """Adds what is the same for all rows to the gradients, after the last chunk."""
+
+
+class HalfLinearSweep(LinearSweep):
+    """The same with logits in half precision, by a TritonSweep, which writes the whole gradient."""
+
+    def prepare(self, weight: Tensor, bias: Optional[Tensor]) -> None:
+        """The bias is added by the product."""
+        self.bias = None if bias is None else bias.to(self.operand)
 
     def chunk(self, start: int, end: int, target: Tensor) -> Chunk:
-        """Loss terms of positions start..end; their gradients are added up."""
+        """The loss terms of the positions start..end, whose gradients are added to `grads`."""
         views, rows, classes = self.features.size(0), end - start, self.weight.size(0)
         x = self.features[:, start:end].to(self.operand).reshape(views * rows, -1)  # m*r x d
         buffer = self.kernel.scratch("half", (views * rows, self.kernel.padded(classes)), x.device, self.operand)
@@ -55,7 +70,7 @@ class HalfLinearSweep:
         return result
 
     def _accumulate(self, grad: Tensor, scale: float, x: Tensor, start: int, rows: int) -> None:
-        """grad: [m*r, V], 1 / scale times the gradient with respect to the logits."""
+        """grad: [m*r, V], the gradient of the logits divided by `scale`."""
         grad_x, grad_weight, grad_bias = self.grads
         if grad_x is not None:
             product = multiply(grad, self.weight).mul_(scale)
@@ -65,12 +80,11 @@ class HalfLinearSweep:
         if grad_bias is not None:
             grad_bias.add_(grad.sum(0, dtype=self.dtype), alpha=scale)
 
-    def add_constants(self) -> None:
-        """Nothing: the sweep writes the whole gradient."""
-
 
 def multiply(a: Tensor, b: Tensor) -> Tensor:
-    """a @ b of half matrices, in fp32."""
+    """a @ b, in fp32 for half matrices."""
+    if a.dtype not in (torch.float16, torch.bfloat16):
+        return a @ b
     if a.device.type == "cpu":  # half-precision products are slow there
         return a.float() @ b.float()
     if _product(a.device, a.dtype) == "rounded":
@@ -78,18 +92,22 @@ def multiply(a: Tensor, b: Tensor) -> Tensor:
     return torch.mm(a, b, out_dtype=torch.float32)
 
 
-def add_product(total: Tensor, a: Tensor, b: Tensor, scale: float) -> None:
-    """total += scale * a @ b for half matrices a and b and an fp32 total."""
-    if a.device.type != "cpu" and _product(a.device, a.dtype) == "added":
+def add_product(total: Tensor, a: Tensor, b: Tensor, scale: float, factor: Optional[Tensor] = None) -> None:
+    """total += scale * factor * a @ b. total: in the dtype of a and b, fp32 for half matrices. factor: a scalar tensor,
+    only for half matrices."""
+    if a.dtype == total.dtype:
+        total.addmm_(a, b, alpha=scale)
+    elif factor is None and a.device.type != "cpu" and _product(a.device, a.dtype) == "added":
         torch.addmm(total, a, b, out_dtype=torch.float32, alpha=scale, out=total)
     else:
-        total.add_(multiply(a, b), alpha=scale)
+        product = multiply(a, b)
+        total.add_(product if factor is None else product.mul_(factor), alpha=scale)
 
 
 @functools.cache
 def _product(device: torch.device, dtype: torch.dtype) -> str:
-    """What this torch can do here, by trying: "added" (product added to an fp32 matrix), "fp32" (product in fp32), or
-    "rounded" (product in half precision only)."""
+    """Which products of half matrices this torch has on the device, by trying: "added" (added to an fp32 matrix),
+    "fp32" (an fp32 result), or "rounded" (only half-precision results)."""
     half = torch.ones(16, 16, dtype=dtype, device=device)
     total = torch.ones(16, 16, device=device)
     try:
@@ -107,8 +125,8 @@ def _product(device: torch.device, dtype: torch.dtype) -> str:
 
 
 def check_products(device: torch.device, dtype: torch.dtype) -> Optional[str]:
-    """What is wrong with products of this dtype, or None. In fp16 the weight's gradient leaves its range, so that a
-    product in fp32 is needed."""
+    """What is wrong with products of this dtype, or None. In fp16 the weight's gradient can leave the range, so it
+    needs products with fp32 results."""
     if device.type != "cpu" and dtype == torch.float16 and _product(device, dtype) == "rounded":
         return "this torch has no product of fp16 matrices in fp32"
     draw = torch.linspace(-3, 3, 40 * 24, device=device).sin()

@@ -1,4 +1,4 @@
-"""R-Drop for numbers in place of classes: squared distances in place of cross entropy and KL (Liang et al., A.4)."""
+"""R-Drop for regression: squared distances in place of cross entropy and KL (Liang et al. 2021, A.4)."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from rdrop_fairseq.loss.weights import check_alpha
 def rdrop_regression_loss(
     values: Tensor, target: Tensor, alpha: float, views: int = 2
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Equations 7 and 8 of the paper; for two views the same as
+    """Equations 7 and 8 of the paper. For two views the loss equals
 
         y1, y2 = values.chunk(2)
         ((y1 - y) ** 2 + (y2 - y) ** 2 + alpha * (y1 - y2) ** 2).sum()
 
-    For m views the distances of all ordered pairs weigh alpha / (m (m - 1)), like the divergences of `rdrop_loss`.
-    values: [m*N], rows of view i at i*N..(i+1)*N; target: [N]. Returns (loss, error, distance), sums over N in fp32
-    (float64 for float64 values): the objective, the squared error averaged over views, the squared distance averaged
-    over pairs of views. Only loss carries a gradient. Raises UserError for a bad alpha or sizes that do not fit.
+    With m views each ordered pair has the weight alpha / (m (m - 1)), as in `rdrop_loss`. values: [m*N], view i at
+    i*N..(i+1)*N. target: [N]. Returns (loss, error, distance), scalars summed over N, in fp32 (float64 for float64
+    values): the objective; the squared error, mean over views; the squared distance, mean over pairs of views. Only
+    loss has a gradient. Raises UserError for a bad alpha or sizes that do not match.
     """
     check_alpha(alpha)
     if views < 1 or values.numel() != views * target.numel() or not target.numel():
-        raise UserError(f"{views} views of {target.numel()} targets do not fit {values.numel()} values: stack views")
+        raise UserError(f"{views} views of {target.numel()} targets do not match {values.numel()} values: stack views")
     dtype = torch.promote_types(values.dtype, torch.float32)
     stacked = values.view(views, -1).to(dtype)  # m x N
     error = (stacked - target.view(-1).to(dtype)).square().sum()

@@ -7,12 +7,12 @@ For one position, lp_i = z_i - lse_i, t the smoothed target, W_i = sum_j w_ji:
     d/dz_i  sum_j w_ji KL(p_j || p_i)      = W_i p_i - sum_j w_ji p_j
     d/dz_i  js JS(p_1, ..., p_m)           = js/m p_i (lp_i - lM - KL(p_i || M)),   M = mean of the p_i
 
-The log-normalizers lse cancel in U_i - k_i, so U is built from raw logits, and p = q gives exactly 0.
-With T_i = c_i + W_i + U_i - k_i the gradient is p_i T_i - sum_j w_ji p_j - c_i t. What of t is the same for every
-class, e = eps / (V - 1), stays out of the V-wide sweep: the caller knows its sums (see `Chunk.constant`).
+The log-normalizers lse cancel in U_i - k_i, so U is computed from raw logits, and p = q gives exactly 0.
+With T_i = c_i + W_i + U_i - k_i the gradient is p_i T_i - sum_j w_ji p_j - c_i t. The part of t that is the same for
+every class, e = eps / (V - 1), stays out of the V-wide sweep: the caller adds its sums (see `Chunk.constant`).
 
-For two views, -gradient / w_ji = p_j - p_i T_i / w_ji is a single addcmul; the factor -w_ji goes to the caller, who
-applies it on the narrow side of its matrix products. V-wide sweeps are what this file costs; each one counts.
+For two views, -gradient / w_ji = p_j - p_i T_i / w_ji is a single addcmul; the caller applies the factor -w_ji on the
+narrow side of its matrix products. The number of V-wide passes decides the cost of this file.
 """
 
 from __future__ import annotations
@@ -25,21 +25,23 @@ from typing import Optional
 import torch
 from torch import Tensor
 
+from rdrop_fairseq.loss.eager import weighted
+from rdrop_fairseq.loss.positions import DEAD
 from rdrop_fairseq.loss.weights import ViewWeights
 
-# (divergence, gradient before scaling, scale of each view), see Chunk
+# (weighted divergence of each position [r], gradient before scaling, scale of each view), see Chunk
 Divergence = tuple[Tensor, Optional[Tensor], list[float]]
 
-# Below this share of c_i, T_i / w_ji would be large for nothing (and overflow a half-precision product).
+# If w_ji is below this share of c_i, the gradient is not divided by it: T_i / w_ji would overflow a half.
 SMALLEST_DIVISOR = 1e-2
 
 
 @dataclass
 class Chunk:
-    """What one chunk of r positions contributes.
+    """Loss and gradient of one chunk of r positions.
 
-    loss, nll, kl: scalars in nats, summed over the chunk. grad: [m, r, V] or None; the gradient with respect to the
-    logits of view i is scale[i] * grad[i] + constant[i].
+    loss, nll, kl: scalars in nats, summed over the chunk. grad: [m, r, V] or None. The gradient of the logits of view i
+    is scale[i] * grad[i] + constant[i]; at dead positions grad is finite but meaningless, and callers leave it out.
     """
 
     loss: Tensor
@@ -51,18 +53,18 @@ class Chunk:
 
 
 class RowSweep:
-    """The sweep over chunks of one loss: holds its weights and the scratch memory that every chunk reuses."""
+    """The sweep over the chunks of one loss: its weights, and scratch memory that all chunks use."""
 
     takes_half = False  # whether logits may be in half precision
 
     def __init__(self, weights: ViewWeights, label_smoothing: float, classes: int) -> None:
         self.weights = weights
-        self.other = label_smoothing / (classes - 1)  # e: the share of every class
-        self.spike = 1 - label_smoothing - self.other  # what the reference has on top
+        self.other = label_smoothing / (classes - 1)  # e: the smoothed target of each class
+        self.spike = 1 - label_smoothing - self.other  # and what the reference has beyond it
         self._scratch: dict[str, Tensor] = {}
 
     def scratch(self, name: str, shape: Sequence[int], device: torch.device, dtype: torch.dtype) -> Tensor:
-        """Uninitialized memory, the same at every call of this name."""
+        """Uninitialized memory of this shape, the same memory at every call with this name."""
         size = math.prod(shape)
         buffer = self._scratch.get(name)
         if buffer is None or buffer.numel() < size:
@@ -70,22 +72,29 @@ class RowSweep:
         return buffer[:size].view(*shape)
 
     def release(self) -> None:
-        """Give the scratch memory back."""
+        """Frees the scratch memory."""
         self._scratch.clear()
 
-    def __call__(self, z: Tensor, target: Tensor, z_sum: Tensor, want_grad: bool) -> Chunk:
-        """z: [m, r, V] logits, fp32 or fp64, overwritten; target: [r]; z_sum: [m, r], the sum of z over V."""
-        m = self.weights.views
-        index = target.expand(m, -1).unsqueeze(-1)  # m x r x 1
+    @property
+    def needs_sum(self) -> bool:
+        """Whether the loss needs the sum of each row's logits, as it does with label smoothing."""
+        return self.other != 0
+
+    def __call__(self, z: Tensor, target: Tensor, z_sum: Optional[Tensor], want_grad: bool) -> Chunk:
+        """z: logits [m, r, V], finite, fp32 or float64, overwritten. target: [r], int64, DEAD at dead positions. z_sum:
+        [m, r], the sum of z over V, or None if not `needs_sum`."""
+        alive = target.ne(DEAD)
+        index = target.clamp_min(0).expand(self.weights.views, -1).unsqueeze(-1)  # m x r x 1
         p = torch.softmax(z, -1, out=self.scratch("p", z.shape, z.device, z.dtype))
         lse = z.amax(-1) - p.amax(-1).log()  # the largest p is at least 1/V: its log is safe at any logit gap
-        nll = lse - z.gather(-1, index).squeeze(-1)  # m x r
-        ce = self.spike * nll + self.other * (z.size(-1) * lse - z_sum)
-        c = ce.new_tensor(self.weights.ce)
-        loss = (ce.sum(-1) * c).sum()
-        shares = c / c.sum() if sum(self.weights.ce) else torch.full_like(c, 1 / m)
+        nll = (lse - z.gather(-1, index).squeeze(-1)) * alive  # m x r
+        ce = self.spike * nll
+        if z_sum is not None:
+            ce = ce + self.other * (z.size(-1) * lse - z_sum) * alive
+        loss = weighted(ce.sum(-1), self.weights.ce)
 
-        divergence, grad, scale = self._divergence(z, p, lse, want_grad)
+        rows, grad, scale = self._divergence(z, p, lse, want_grad)
+        divergence = (rows * alive).sum()
         if grad is not None:
             for i, (weight, factor) in enumerate(zip(self.weights.ce, scale)):
                 spike = grad.new_full((), -weight * self.spike / factor).expand(index[i].shape)
@@ -93,7 +102,7 @@ class RowSweep:
         total = self.weights.kl_total
         return Chunk(
             loss=loss + divergence,
-            nll=(nll.sum(-1) * shares).sum(),
+            nll=weighted(nll.sum(-1), self.weights.shares),
             kl=divergence / total if total else divergence,
             grad=grad,
             scale=scale,
@@ -102,7 +111,7 @@ class RowSweep:
 
     def _divergence(self, z: Tensor, p: Tensor, lse: Tensor, want_grad: bool) -> Divergence:
         if self.weights.views == 1:
-            return z.new_zeros(()), (p if want_grad else None), [self.weights.ce[0]]
+            return torch.zeros_like(lse[0]), (p if want_grad else None), [self.weights.ce[0]]
         if self.weights.views == 2 and not self.weights.js:
             return self._pair(z, p, lse, want_grad)
         weights = {w for i, row in enumerate(self.weights.kl) for j, w in enumerate(row) if i != j}
@@ -114,7 +123,7 @@ class RowSweep:
         (_, w01), (w10, _) = self.weights.kl
         d = torch.sub(z[0], z[1], out=z[1])  # r x V
         k0, k1 = w01 * row_dot(p[0], d), -w10 * row_dot(p[1], d)  # r
-        divergence = (k0 + k1).sum() - (w01 - w10) * (lse[0] - lse[1]).sum()
+        divergence = k0 + k1 - (w01 - w10) * (lse[0] - lse[1])
         if not want_grad:
             return divergence, None, [1.0, 1.0]
         c0, c1 = self.weights.ce
@@ -151,11 +160,11 @@ class RowSweep:
         for i in range(1, m):
             torch.add(z[0], z[i], alpha=w * m, out=z[i])
         k = torch.stack([row_dot(p[i], z[i]) for i in range(m)])  # m x r
-        divergence = (k - w * (lse.unsqueeze(1) - lse).sum(1)).sum()
+        divergence = (k - w * (lse.unsqueeze(1) - lse).sum(1)).sum(0)
         if not want_grad:
             return divergence, None, [1.0] * m
         torch.sum(p, 0, out=total).mul_(-w)
-        for i in range(m):  # p_i also stands in `total`, where no w_ii belongs
+        for i in range(m):  # `total` contains -w p_i, too: T_i, with w m in place of w (m - 1), makes up for it
             z[i].add_((ce[i] + w * m - k[i]).unsqueeze(-1))
             torch.addcmul(total, p[i], z[i], out=z[i])
         return divergence, z, [1.0] * m
@@ -165,13 +174,13 @@ class RowSweep:
         m, kl = self.weights.views, self.weights.kl
         u = self.scratch("u", z.shape, z.device, z.dtype)
         row = self.scratch("row", z.shape[1:], z.device, z.dtype)  # r x V
-        offset = torch.zeros_like(lse)  # m x r: what sum_j w_ij (lse_i - lse_j) takes away from <p_i, U_i>
+        offset = torch.zeros_like(lse)  # m x r: sum_j w_ij (lse_i - lse_j), subtracted from <p_i, U_i>
         js = self.weights.js / m
-        if js:  # <p, z - lM> would carry lse through a sum over V, which costs digits: z becomes lp
+        if js:  # z becomes lp: in <p, z - lM>, a sum over V, lse would cost digits
             z.sub_(lse.unsqueeze(-1))
             lse = torch.zeros_like(lse)
             row.copy_(z[0])
-            for i in range(1, m):  # lM + log m, from logs, since p itself may have underflowed
+            for i in range(1, m):  # lM + log m, from logs, since p may have underflowed
                 torch.logaddexp(row, z[i], out=row)
             row.sub_(math.log(m)).mul_(-js)
             for i in range(m):
@@ -184,7 +193,7 @@ class RowSweep:
                     u[i].add_(torch.sub(z[i], z[j], out=row), alpha=kl[i][j])
                     offset[i] += kl[i][j] * (lse[i] - lse[j])
         k = row_dot(p.view(-1, p.size(-1)), u.view(-1, u.size(-1))).view_as(lse)  # m x r
-        divergence = (k - offset).sum()
+        divergence = (k - offset).sum(0)
         if not want_grad:
             return divergence, None, [1.0] * m
         for i in range(m):
@@ -197,6 +206,6 @@ class RowSweep:
 
 
 def row_dot(a: Tensor, b: Tensor) -> Tensor:
-    """<a_r, b_r> for each row of two [r, V] tensors: [r]; a batched product, so that no V-wide result is written."""
-    with torch.autocast(a.device.type, enabled=False):  # it would round both to half precision
+    """<a_r, b_r> for each row of two [r, V] tensors: [r]. A batched product writes no V-wide result."""
+    with torch.autocast(a.device.type, enabled=False):  # autocast would round both to half precision
         return torch.bmm(a.unsqueeze(1), b.unsqueeze(2)).view(-1)

@@ -1,12 +1,12 @@
-"""The sweep of rows.py as one Triton kernel, for one view or two: a program per position, two passes over V.
+"""The sweep of rows.py as one Triton kernel, for one view or two: one program per position, two passes over V.
 
-Formulas as in rows.py. The first pass keeps for every lane (a thread and its VEC neighbouring classes) a running
-maximum and, relative to it, the sums of exp z_i and of exp z_i (z_0 - z_1); lanes meet once, after the pass. From these
-follow lse_i, k_i and all loss terms. The second pass walks V backwards, so that it begins with what is still in cache,
-and writes the whole gradient over the logits, in their dtype.
+The formulas are those of rows.py. The first pass keeps for every lane (a thread and its VEC neighbouring classes) a
+running maximum and, relative to it, the sums of exp z_i and of exp z_i (z_0 - z_1); the lanes are reduced once, after
+the pass. The results give lse_i, k_i and all loss terms. The second pass goes through V backwards, to begin with what
+is still in cache, and overwrites the logits with the whole gradient, in their dtype.
 
-Per logits element that is two reads and one write, where the torch sweep moves fifteen times as much. Row starts are
-aligned to 16 bytes by padding (`padded`), which keeps loads wide; the padding may hold anything and is left as 0.
+Each logits element is read twice and written once; the torch sweep moves fifteen times as many bytes. Padding aligns
+the start of each row to 16 bytes (`padded`), which keeps loads wide; it may hold anything, and the kernel sets it to 0.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from rdrop_fairseq.loss.weights import ViewWeights
 NOTHING = tl.constexpr(-1.0e30)
 ALIGNED = 64  # elements; a row starts at a multiple of this
 # fp16 gradients are stored times 2^8: smoothing's 3e-6 per class becomes 8e-4, a normal number, and 65504 is far away.
+# A larger gradient becomes infinity, and fairseq's loss scaling skips the update.
 LIFT = {torch.float16: 256.0}
-# Warps of a program: with 8, four programs share an SM (57 to 62 registers); rows longer than this take one SM each,
-# so that both passes find them in L2.
+# Warps of a program: with 8, four programs share an SM (57 to 62 registers); a longer row has an SM to itself, so that
+# the second pass finds it in L2.
 LONG_ROW, FEW_WARPS, MANY_WARPS = 16384, 8, 32
 
 
@@ -54,7 +55,7 @@ def _load(z, column, classes, width, RAGGED: tl.constexpr):
 
 @triton.jit
 def _take_in(z, gap, top, mass, moment, total, there, RAGGED: tl.constexpr):
-    """One block of one view: lanes' maximum, sum of exp, sum of exp * gap, sum of logits."""
+    """One block of one view: updates each lane's maximum, sum of exp, sum of exp * gap, and sum of logits."""
     higher = tl.maximum(top, tl.max(z, 1))
     weight = tl.exp(z - higher[:, None])
     shrink = tl.exp(top - higher)
@@ -66,9 +67,7 @@ def _take_in(z, gap, top, mass, moment, total, there, RAGGED: tl.constexpr):
 
 
 @triton.jit
-def _store(out, column, value, classes, width, RAGGED: tl.constexpr, CLAMP: tl.constexpr):
-    if CLAMP:
-        value = tl.clamp(value, -65504.0, 65504.0, propagate_nan=tl.PropagateNan.ALL)
+def _store(out, column, value, classes, width, RAGGED: tl.constexpr):
     value = value.to(out.dtype.element_ty)
     if RAGGED:
         tl.store(out + column, tl.where(column < classes, value, 0.0), mask=column < width)
@@ -93,7 +92,7 @@ def _statistics(za, zb, column, classes, width, ta, ma, ka, qa, tb, mb, kb, qb, 
 
 @triton.jit
 def _gradient(za, zb, column, classes, width, y, ta, tb, na, nb, oa, ob, ca, cb, wab, wba, lift, spike, other,
-              VIEWS: tl.constexpr, RAGGED: tl.constexpr, CLAMP: tl.constexpr):
+              VIEWS: tl.constexpr, RAGGED: tl.constexpr):
     a = _load(za, column, classes, width, RAGGED)
     smoothed = lift * (other + tl.where(column == y, spike, 0.0))
     p = tl.exp(a - ta) * na
@@ -101,16 +100,16 @@ def _gradient(za, zb, column, classes, width, y, ta, tb, na, nb, oa, ob, ca, cb,
         b = _load(zb, column, classes, width, RAGGED)
         q = tl.exp(b - tb) * nb
         gap = a - b
-        _store(za, column, p * (oa + wab * gap) + wba * (p - q) - ca * smoothed, classes, width, RAGGED, CLAMP)
-        _store(zb, column, q * (ob - wba * gap) + wab * (q - p) - cb * smoothed, classes, width, RAGGED, CLAMP)
+        _store(za, column, p * (oa + wab * gap) + wba * (p - q) - ca * smoothed, classes, width, RAGGED)
+        _store(zb, column, q * (ob - wba * gap) + wab * (q - p) - cb * smoothed, classes, width, RAGGED)
     else:
-        _store(za, column, ca * (p - smoothed), classes, width, RAGGED, CLAMP)
+        _store(za, column, ca * (p - smoothed), classes, width, RAGGED)
 
 
 @triton.jit(do_not_specialize=["classes", "terms_stride"], do_not_specialize_on_alignment=["target"])
 def sweep_rows(
     logits,  # [views, r, >= width], overwritten by `lift` times the gradient if GRAD
-    target,  # [r] int64
+    target,  # [r] int64, negative where a position does not count
     terms,  # [3, r] fp32: loss, nll, weighted divergence of each position
     classes,
     width,
@@ -130,13 +129,13 @@ def sweep_rows(
     GRAD: tl.constexpr,
     LANES: tl.constexpr,
     VEC: tl.constexpr,
-    CLAMP: tl.constexpr,
 ):
-    """Loss terms and gradient of one position."""
+    """Loss terms and gradient of one position, all 0 at a dead one."""
     r = tl.program_id(0)
     za = logits + r.to(tl.int64) * row_stride  # 64 bits: rows times V passes 2^31
     zb = za + tl.cast(view_stride, tl.int64)
-    y = tl.load(target + r).to(tl.int32)
+    given = tl.load(target + r).to(tl.int32)
+    y = tl.maximum(given, 0)
     reference_a = tl.load(za + y).to(tl.float32)
     reference_b = reference_a
     if VIEWS == 2:
@@ -171,6 +170,8 @@ def sweep_rows(
     loss = ca * (spike * nll_a + other * (classes * lse_a - sum_a))
     nll = share_a * nll_a
     divergence = 0.0
+    alive = tl.where(given < 0, 0.0, 1.0)
+    lift *= alive  # every term of the gradient has this factor
     offset_a = ca
     offset_b = ca
     norm_a = lift / mass_a
@@ -186,50 +187,47 @@ def sweep_rows(
         offset_a = ca - dot_a
         offset_b = cb - dot_b
         norm_b = lift / mass_b
-    tl.store(terms + r, loss)
-    tl.store(terms + terms_stride + r, nll)
-    tl.store(terms + 2 * terms_stride + r, divergence)
+    tl.store(terms + r, loss * alive)
+    tl.store(terms + terms_stride + r, nll * alive)
+    tl.store(terms + 2 * terms_stride + r, divergence * alive)
 
     if GRAD:
         _gradient(za, zb, whole * BLOCK + columns, classes, width, y, top_a, top_b, norm_a, norm_b, offset_a, offset_b,
-                  ca, cb, wab, wba, lift, spike, other, VIEWS, True, CLAMP)
+                  ca, cb, wab, wba, lift, spike, other, VIEWS, True)
         for step in range(whole):
             _gradient(za, zb, (whole - 1 - step) * BLOCK + columns, classes, width, y, top_a, top_b, norm_a, norm_b,
-                      offset_a, offset_b, ca, cb, wab, wba, lift, spike, other, VIEWS, False, CLAMP)
+                      offset_a, offset_b, ca, cb, wab, wba, lift, spike, other, VIEWS, False)
 
 
 def padded(classes: int) -> int:
-    """The length of a row of logits of `classes` classes with its padding."""
+    """The length of a row of logits with its padding."""
     return -(-classes // ALIGNED) * ALIGNED
 
 
 def lift_of(dtype: torch.dtype, weights: ViewWeights) -> float:
-    """The power of two that gradients are stored with: lower for heavy weights, whose gradients are large."""
+    """The power of two that multiplies stored gradients: lower for large weights, which make large gradients."""
     heaviest = max(*weights.ce, weights.kl_total, 8.0)
     return LIFT[dtype] / 2.0 ** math.ceil(math.log2(heaviest / 8)) if dtype in LIFT else 1.0
 
 
 class TritonSweep(RowSweep):
-    """RowSweep's call on a GPU: half or fp32 logits, one or two views, no Jensen-Shannon term.
-
-    `takes_half`: logits may stay in the half precision of the matrix products.
-    """
+    """RowSweep on a GPU, for logits in fp32 or half precision, one or two views, no Jensen-Shannon term."""
 
     takes_half = True
+    needs_sum = False
     padded = staticmethod(padded)
     warps: Optional[int] = None  # the self-check sets it to try both
 
     def __call__(
         self, z: Tensor, target: Tensor, z_sum: Optional[Tensor], want_grad: bool
     ) -> Chunk:
-        """z: [m, r, V] of unit column stride, overwritten; target: [r]. `z_sum` is not needed. See RowSweep."""
+        """As RowSweep. z: [m, r, V] with column stride 1; the gradient is 0 at dead positions. z_sum is not used."""
         views, rows, classes = z.shape
         lift = lift_of(z.dtype, self.weights)
         terms = torch.empty(3, rows, dtype=torch.float32, device=z.device)
         warps = self.warps or (FEW_WARPS if classes <= LONG_ROW else MANY_WARPS)
         ce, kl = self.weights.ce, self.weights.kl
-        total_ce = sum(ce)
-        shares = [weight / total_ce if total_ce else 1 / views for weight in ce]
+        shares = self.weights.shares
         width = z.stride(1) if z.stride(1) == padded(classes) else classes
         with _on(z.device):
             sweep_rows[(rows,)](
@@ -238,7 +236,7 @@ class TritonSweep(RowSweep):
                 float(kl[0][1]) if views == 2 else 0.0, float(kl[1][0]) if views == 2 else 0.0,
                 float(shares[0]), float(shares[-1]), float(self.spike), float(self.other), lift,
                 VIEWS=views, GRAD=want_grad, LANES=32 * warps, VEC=16 // z.element_size(),
-                CLAMP=z.dtype == torch.float16, num_warps=warps,
+                num_warps=warps,
             )  # fmt: skip
         loss, nll, divergence = terms.sum(1)
         total = self.weights.kl_total
@@ -253,5 +251,5 @@ class TritonSweep(RowSweep):
 
 
 def _on(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """The device's context, which Triton launches in; nothing for the CPU tensors of its interpreter."""
+    """The device's context, in which Triton launches; an empty one for CPU tensors, which its interpreter takes."""
     return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()

@@ -1,4 +1,4 @@
-"""Which views enter the objective with which weight: c_i on each cross entropy, w_ij on each KL(p_i || p_j)."""
+"""The weights of an objective: c_i of each view's cross entropy, w_ij of each KL(p_i || p_j)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from rdrop_fairseq.errors import UserError
 class ViewWeights:
     """Weights of L = sum_i ce[i] CE(p_i, y) + sum_{i != j} kl[i][j] KL(p_i || p_j) + js JS(p_1, ..., p_m).
 
-    ce: m weights, one per view. kl: m x m weights, the diagonal is 0. js: weight of the Jensen-Shannon divergence
-    of all views (each counted 1/m). All are finite and not negative; UserError otherwise.
+    ce: m weights, one per view. kl: m x m weights with 0 on the diagonal. js: weight of the Jensen-Shannon divergence
+    of all views (1/m each). Raises UserError for a weight that is negative or not finite, for sizes that do not match,
+    or if all weights are 0.
     """
 
     ce: tuple[float, ...]
@@ -39,8 +40,14 @@ class ViewWeights:
         return len(self.ce)
 
     @property
+    def shares(self) -> list[float]:
+        """The weights of the views in the reported nll: c_i over their sum, or 1/m if all c_i are 0."""
+        total = sum(self.ce)
+        return [c / total if total else 1 / self.views for c in self.ce]
+
+    @property
     def kl_total(self) -> float:
-        """Sum of all divergence weights; the reported kl is the weighted sum of divergences over this."""
+        """Sum of all divergence weights. The reported kl is the weighted sum of the divergences divided by it."""
         return sum(map(sum, self.kl)) + self.js
 
 
@@ -57,23 +64,23 @@ def rdrop_weights(alpha: float, views: int = 2) -> ViewWeights:
 
 
 def simcut_weights(alpha: float) -> ViewWeights:
-    """SimCut (Gao et al. 2022): CE of the whole view and alpha KL(whole || cut); gradient through both."""
+    """SimCut (Gao et al. 2022): CE of the whole view, and alpha KL(whole || cut) with a gradient through both."""
     check_alpha(alpha)
     return ViewWeights((1.0, 0.0), ((0.0, alpha), (0.0, 0.0)))
 
 
 def cutoff_weights(ce_cut: Sequence[float], js: float) -> ViewWeights:
-    """Cutoff (Shen et al. 2020): CE of the whole view, `ce_cut` for each cut one, `js` on the JS divergence of all."""
+    """Cutoff (Shen et al. 2020): CE of the whole view with weight 1, of the cut views with `ce_cut`; JS with `js`."""
     m = 1 + len(ce_cut)
     return ViewWeights((1.0, *ce_cut), ((0.0,) * m,) * m, js)
 
 
 def plain_weights(ce: float = 1.0) -> ViewWeights:
-    """One view and no divergence: label-smoothed cross entropy, times `ce`."""
+    """One view without divergence: `ce` times its label-smoothed cross entropy."""
     return ViewWeights((ce,), ((0.0,),))
 
 
 def check_alpha(alpha: float) -> None:
-    """UserError unless alpha is a finite number >= 0."""
+    """Raises UserError for an alpha that is negative or not finite."""
     if not (math.isfinite(alpha) and alpha >= 0):
         raise UserError(f"alpha must be a finite number >= 0, got {alpha}")

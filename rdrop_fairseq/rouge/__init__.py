@@ -16,7 +16,7 @@ from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
-from rdrop_fairseq.errors import UserError
+from rdrop_fairseq.errors import UserError, install
 from rdrop_fairseq.rouge import ptb
 
 TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
@@ -58,5 +58,5 @@ def _scorer(stem: bool) -> Any:
     try:
         from rouge_score.rouge_scorer import RougeScorer
     except ImportError as error:
-        raise UserError('rouge-score is not installed: pip install "rdrop-fairseq[summarization]"') from error
+        raise UserError(f"rouge-score is not installed: {install('summarization')}") from error
     return RougeScorer(list(TYPES), use_stemmer=stem)

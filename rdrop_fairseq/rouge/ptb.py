@@ -1,7 +1,7 @@
 """English text as the Penn Treebank tokenizes it, one line at a time: what published ROUGE figures were computed on.
 
 The figures come from Stanford's PTBTokenizer (Java). Here NLTK's port of the Treebank's own sed script does the work,
-with the two things added in which the Java program goes further: a period is cut off at the end of every sentence of
+with two additions that the Java program has: a period is cut off at the end of every sentence of
 the line, not of the last one only, and typographic quotes are taken for plain ones. What remains different:
 PTBTokenizer knows more abbreviations and leaves smileys, addresses and the like whole, which moves few sentence ends;
 of the tokens themselves ROUGE reads only letters and digits.
@@ -22,7 +22,7 @@ def sentences(text: str) -> list[str]:
     """The sentences of a line: cut after . ! or ? (and closing quotes) and a blank, unless it ends an abbreviation.
 
     A capital letter alone ("J."), a word with periods inside ("U.S.") and Moses' list of English abbreviations that a
-    name or a number follows ("Mr.", "Gen.") end no sentence; neither does what goes on in lower case.
+    name or a number follows ("Mr.", "Gen.") do not end a sentence; neither does a period before a lower-case word.
     """
     found, start = [], 0
     for match in _ENDS.finditer(text):

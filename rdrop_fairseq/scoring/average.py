@@ -21,7 +21,7 @@ from rdrop_fairseq.errors import UserError
 if TYPE_CHECKING:
     import torch
 
-# What makes two models different although their weights have the same names and shapes.
+# Options by which two models differ even if their weights have the same names and shapes.
 STRUCTURE = (
     "arch",
     "encoder_attention_heads",
@@ -39,12 +39,10 @@ def average(paths: Sequence[Path], output: Path) -> None:
     """Writes the mean of the checkpoints to `output`, which appears only when it is whole.
 
     The last path should be the newest or best: its options and whole-number buffers go into the result.
-    UserError names the file and the weight where two checkpoints are not of one model, or a weight is not finite.
+    Raises UserError, naming file and weight, if two checkpoints are not of one model or a weight is not finite.
     """
     import torch
 
-    if not paths:
-        raise UserError("no checkpoint was given: name the files, or a directory with --last or --best")
     sums = _Sums(paths[0])
     state: dict[str, Any] = {}
     for path in tqdm(paths, desc="averaging", unit="checkpoint", disable=None):
@@ -59,8 +57,7 @@ def average(paths: Sequence[Path], output: Path) -> None:
 
 
 class _Sums:
-    """Running sums of the weights of one model. Tied weights (one tensor under several names) are summed once, and are
-    tied in the result if they are in every checkpoint."""
+    """Running sums of the weights of one model."""
 
     def __init__(self, first: Path) -> None:
         self.first = first
@@ -73,30 +70,24 @@ class _Sums:
         architecture = {name: checkpoint.option(state, "model", name) for name in STRUCTURE}
         if not self.count:
             self.architecture = architecture
-            self._check_finite(path, model)
-            self.sums = _untangled(model)
-        else:
-            self._check_same(path, model, architecture)
-            self._check_finite(path, model)
-            self._split_where_untied(model)
-            added = set()
+            self.sums = {name: _wide(value) for name, value in model.items()}
+        self._check_same(path, model, architecture)
+        if self.count:
             for name, total in self.sums.items():
-                if total.is_floating_point() and id(total) not in added:
-                    added.add(id(total))
+                if total.is_floating_point():
                     total += model[name]
         self.count += 1
 
     def mean(self, newest: Weights) -> Weights:
-        """The sums become the means (in place, so that there is no second copy of the model)."""
-        done: dict[int, torch.Tensor] = {}
+        """The sums become the means (in place, so that there is no second copy of the model). Weights that are tied in
+        `newest` (one tensor under several names) are tied in the result if their means are equal."""
+        done: dict[Any, torch.Tensor] = {}
         result = {}
-        for name, total in self.sums.items():
-            if not total.is_floating_point():
-                result[name] = newest[name].clone()
-                continue
-            if id(total) not in done:
-                done[id(total)] = total.div_(self.count).to(newest[name].dtype)
-            result[name] = done[id(total)]
+        for name, last in newest.items():
+            total = self.sums.pop(name)
+            value = total.div_(self.count).to(last.dtype) if total.is_floating_point() else last.clone()
+            twin = done.setdefault((last.data_ptr(), last.shape, last.stride()), value)
+            result[name] = twin if twin.equal(value) else value
         return result
 
     def _check_same(self, path: Path, model: Weights, architecture: dict[str, Any]) -> None:
@@ -105,49 +96,27 @@ class _Sums:
                 raise UserError(
                     f"{path} has {name} {value}, {self.first} has {self.architecture[name]}: average one model only"
                 )
-        missing = next((name for name in self.sums if name not in model), None)
-        if missing:
-            raise UserError(f"{path} lacks the weight {missing}, which {self.first} has: they are not of one model")
-        extra = next((name for name in model if name not in self.sums), None)
-        if extra:
-            raise UserError(f"{path} has the weight {extra}, which {self.first} lacks: they are not of one model")
+        if different := sorted(self.sums.keys() ^ model.keys()):
+            lacking, other = (self.first, path) if different[0] in model else (path, self.first)
+            raise UserError(f"{lacking} lacks the weight {different[0]}, which {other} has: they are not of one model")
         for name, total in self.sums.items():
-            shape, expected = tuple(model[name].shape), tuple(total.shape)
-            if shape != expected:
-                raise UserError(f"{path}: the weight {name} is {shape}, in {self.first} it is {expected}")
-            if model[name].is_floating_point() != total.is_floating_point():
-                raise UserError(f"{path}: the weight {name} is {model[name].dtype}, unlike in {self.first}")
-
-    def _check_finite(self, path: Path, model: Weights) -> None:
-        for name, value in model.items():
+            value = model[name]
+            if value.shape != total.shape:
+                raise UserError(
+                    f"{path}: the weight {name} is {tuple(value.shape)}, in {self.first} it is {tuple(total.shape)}"
+                )
+            if value.is_floating_point() != total.is_floating_point():
+                raise UserError(f"{path}: the weight {name} is {value.dtype}, unlike in {self.first}")
             if value.is_floating_point() and not value.isfinite().all():
                 raise UserError(f"{path}: the weight {name} has NaN or infinite values; leave this checkpoint out")
 
-    def _split_where_untied(self, model: Weights) -> None:
-        """Where names share one sum but not one tensor in `model`, each tensor gets a sum of its own."""
-        owners: dict[tuple[int, Any], torch.Tensor] = {}
-        taken: set[int] = set()
-        for name, total in self.sums.items():
-            key = (id(total), _identity(model[name]))
-            if key not in owners:
-                owners[key] = total.clone() if id(total) in taken else total
-                taken.add(id(total))
-            self.sums[name] = owners[key]
 
-
-def _identity(value: torch.Tensor) -> tuple[Any, ...]:
-    return value.untyped_storage().data_ptr(), value.storage_offset(), tuple(value.shape), value.stride()
-
-
-def _untangled(model: Weights) -> Weights:
-    """A copy to sum into: fp32 (fp64 stays), one tensor for each one of `model` however many names it has."""
+def _wide(value: torch.Tensor) -> torch.Tensor:
+    """A copy to sum into: fp32, or fp64 for fp64."""
     import torch
 
-    copies: dict[Any, torch.Tensor] = {}
-    for value in model.values():
-        wide = value.dtype if not value.is_floating_point() or value.dtype == torch.float64 else torch.float32
-        copies.setdefault(_identity(value), value.to(wide, copy=True))
-    return {name: copies[_identity(value)] for name, value in model.items()}
+    wide = torch.float32 if value.is_floating_point() and value.dtype != torch.float64 else value.dtype
+    return value.to(wide, copy=True)
 
 
 def add_choice(parser: argparse._ActionsContainer, prefix: str) -> None:

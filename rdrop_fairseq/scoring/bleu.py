@@ -1,11 +1,11 @@
 """Tokenized BLEU exactly as multi-bleu.perl (Moses, scripts/generic) computes and prints it, and compound splitting.
 
-Everything works on bytes, as that Perl script does: words are separated by ASCII white space only (a no-break space is
+Everything works on bytes, as in that Perl script: words are separated by ASCII white space only (a no-break space is
 part of a word), and lowercasing changes A-Z only. No smoothing: one n-gram precision of 0 makes the score 0.
 
 One deliberate difference: multi-bleu.perl removes the last byte of a file that does not end in a newline (`chop`);
-here the last line is whole. Where it goes on in silence (files of different length) or divides by zero, a UserError is
-raised.
+here the last line is whole. Files of different length or without words, where the script silently continues or divides
+by zero, are refused before (results.py, conventions.py).
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
-from rdrop_fairseq.errors import UserError
 
 ORDER = 4
 # Columns of a row of statistics, sacreBLEU's layout: lengths of hypothesis and reference, matches and n-grams by order.
@@ -70,11 +68,6 @@ def statistics(hypotheses: Sequence[str], references: Sequence[Sequence[str]], l
     hypothesis counts (the shorter of two that are equally near), and an n-gram may match as often as in the reference
     that has it most often.
     """
-    for reference in references:
-        if len(reference) != len(hypotheses):
-            raise UserError(
-                f"{len(hypotheses)} hypotheses but {len(reference)} references: both must have one line per sentence"
-            )
     rows = [
         _sentence(_words(hypothesis, lowercase), [_words(reference, lowercase) for reference in alternatives])
         for hypothesis, *alternatives in zip(hypotheses, *references)
@@ -86,16 +79,6 @@ def from_sums(sums: Sequence[int] | np.ndarray) -> Bleu:
     """BLEU from a row of statistics summed over the corpus."""
     whole = [round(float(value)) for value in sums]
     return Bleu(tuple(whole[2 : 2 + ORDER]), tuple(whole[2 + ORDER :]), hyp_len=whole[0], ref_len=whole[1])
-
-
-def multi_bleu(hypotheses: Sequence[str], references: Sequence[Sequence[str]], lowercase: bool = False) -> Bleu:
-    """Corpus BLEU of tokenized text; UserError where there is nothing to score (no words on one of the sides)."""
-    result = from_sums(statistics(hypotheses, references, lowercase).sum(0))
-    if not result.ref_len:
-        raise UserError("the reference has no words: there is nothing to score against")
-    if not result.hyp_len:
-        raise UserError("the hypothesis has no words: an empty translation has no BLEU; was the generation cut off?")
-    return result
 
 
 def split_compounds(line: str) -> str:

@@ -1,4 +1,4 @@
-"""`compare`: a baseline and R-Drop on one test set and the significance of their difference, as Markdown or JSON."""
+"""`compare`: a baseline and R-Drop on one test set, and the significance of their difference, as Markdown or JSON."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import importlib.metadata
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import stdev
 
@@ -14,9 +15,8 @@ from tqdm import tqdm
 from rdrop_fairseq import files
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.scoring import conventions, results
-from rdrop_fairseq.scoring.generation import looks_like_generation, read_generation
+from rdrop_fairseq.scoring.generation import read_system
 from rdrop_fairseq.scoring.significance import RESAMPLES, TRIALS, Comparison, compare
-from rdrop_fairseq.scoring.text import read_lines
 
 MARKDOWN = "comparison.md"
 JSON = "comparison.json"
@@ -44,7 +44,7 @@ def main(argv: list[str], prog: str) -> None:
         "sentences": len(baseline[0].hypotheses),
         "seeds": len(baseline),
         "sacrebleu": importlib.metadata.version("sacrebleu"),
-        "comparisons": [comparison.as_json() for comparison in comparisons],
+        "comparisons": [asdict(comparison) for comparison in comparisons],
     }
     as_json = json.dumps(content, indent=2, ensure_ascii=False)
     markdown = table(comparisons, len(baseline[0].hypotheses))
@@ -56,7 +56,7 @@ def main(argv: list[str], prog: str) -> None:
 
 
 def table(comparisons: Sequence[Comparison], sentences: int) -> str:
-    """The comparisons as a Markdown table, with what the numbers are below it."""
+    """The comparisons as a Markdown table, with an explanation of its numbers below."""
     rows = [
         "| convention | baseline | R-Drop | difference | 95 % interval | p (bootstrap) | p (randomization) |",
         "|---|---|---|---|---|---|---|",
@@ -100,7 +100,7 @@ def _compare(
 
 
 def _texts(path: Path, args: argparse.Namespace) -> list[results.Texts]:
-    """What a path means: a result directory, its scores.json, a directory of such (one per seed), generation, text."""
+    """Reads a system: a result directory, its scores.json, a folder of those (one per seed), generation or text."""
     if path.is_file() and path.name == results.SCORES:
         path = path.parent
     if path.is_dir():
@@ -109,24 +109,13 @@ def _texts(path: Path, args: argparse.Namespace) -> list[results.Texts]:
         if not found:
             raise UserError(f"{path} has no {results.SCORES}, nor any directory in it: score the system first")
         return [results.read(directory) for directory in found]
-    references = [read_lines(reference) for reference in args.ref or []]
-    generation = read_generation(path) if looks_like_generation(path) else None
-    if generation is not None and generation.targets is not None and not references:
-        references = [generation.targets]
-    if not references:
-        raise UserError(f"{path} has no references in it: give the reference file with --ref")
-    hypotheses = generation.hypotheses if generation else read_lines(path)
+    hypotheses, references, _ = read_system(path, args.ref)
     return [results.make_texts(hypotheses, references, args.lang, lowercase=args.lowercase)]
 
 
 def _check_same_test_set(texts: Sequence[results.Texts], paths: Sequence[Path]) -> None:
     first = texts[0]
     for other in texts:
-        if len(other.hypotheses) != len(other.references[0]):
-            raise UserError(
-                f"{len(other.hypotheses)} hypotheses but {len(other.references[0])} references: "
-                "both must have one line per sentence"
-            )
         same = (other.references, other.plain_references, other.language, other.lowercase)
         if same != (first.references, first.plain_references, first.language, first.lowercase):
             raise UserError(f"the systems in {', '.join(map(str, paths))} were not scored against the same references")

@@ -1,4 +1,4 @@
-"""The ways of scoring a translation, each with a name and a signature, so that no number travels without them.
+"""Conventions for scoring a translation, each with a name and a signature that every number carries.
 
 tokenized       BLEU of the tokenized text as multi-bleu.perl: what IWSLT14 papers report (on lowercased text)
 compound-split  the same after splitting hyphenated compounds: what WMT14 En-De papers report, and what the R-Drop
@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Union
 
 import numpy as np
 from sacrebleu.metrics import BLEU, CHRF
@@ -23,33 +23,13 @@ from rdrop_fairseq.scoring import bleu
 
 @dataclass(frozen=True)
 class Score:
-    """A value (0..100) and all that is needed to say what it is."""
+    """A value (0..100) with its convention and signature."""
 
     convention: str
     title: str
     score: float
     line: str
     signature: str
-
-    def as_json(self) -> dict[str, Any]:
-        """For scores.json."""
-        return asdict(self)
-
-
-class Scorer(Protocol):
-    """One convention: sentence statistics, whose sum over sentences gives the score."""
-
-    def statistics(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
-        """Float or int counts, one row per sentence."""
-
-    def value(self, sums: np.ndarray) -> float:
-        """The score of statistics summed over sentences, 0..100."""
-
-    def line(self, sums: np.ndarray) -> str:
-        """The same in words, as the tool that the convention is named after prints it."""
-
-    def signature(self, references: int) -> str:
-        """What distinguishes this score from others of the same name."""
 
 
 class MultiBleu:
@@ -60,22 +40,22 @@ class MultiBleu:
         self.compounds = compounds
 
     def statistics(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
-        """See Scorer."""
+        """Counts, one row per sentence; their sum over sentences gives the score."""
         if self.compounds:
             hypotheses = [bleu.split_compounds(line) for line in hypotheses]
             references = [[bleu.split_compounds(line) for line in reference] for reference in references]
         return bleu.statistics(hypotheses, references, self.lowercase)
 
     def value(self, sums: np.ndarray) -> float:
-        """See Scorer."""
+        """The score of statistics summed over sentences, 0..100."""
         return bleu.from_sums(sums).score
 
     def line(self, sums: np.ndarray) -> str:
-        """See Scorer."""
+        """The score as the tool prints it that the convention is named after."""
         return str(bleu.from_sums(sums))
 
     def signature(self, references: int) -> str:
-        """See Scorer; written as sacreBLEU writes its own."""
+        """What distinguishes this score from others of the same name, written as sacreBLEU writes its own."""
         case = "lc" if self.lowercase else "mixed"
         split = "|compounds:split" if self.compounds else ""
         version = importlib.metadata.version("rdrop-fairseq")
@@ -83,31 +63,36 @@ class MultiBleu:
 
 
 class Sacre:
-    """A metric of sacreBLEU, which takes the text as people write it."""
+    """A metric of sacreBLEU, which takes the text as people write it, with the methods of MultiBleu.
+
+    They call those that sacreBLEU's own significance tests are built on.
+    """
 
     def __init__(self, metric: BLEU | CHRF) -> None:
         self.metric = metric
 
     def statistics(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
-        """See Scorer. (These are the methods that sacreBLEU's own significance tests are built on.)"""
+        """See MultiBleu."""
         return np.array(self.metric._extract_corpus_statistics(hypotheses, references))
 
     def value(self, sums: np.ndarray) -> float:
-        """See Scorer."""
+        """See MultiBleu."""
         return self._score(sums).score
 
     def line(self, sums: np.ndarray) -> str:
-        """See Scorer."""
+        """See MultiBleu."""
         return str(self._score(sums))
 
     def signature(self, references: int) -> str:
-        """See Scorer."""
+        """See MultiBleu."""
         self.metric.num_refs = references
         return str(self.metric.get_signature())
 
     def _score(self, sums: np.ndarray) -> Any:
         return self.metric._compute_score_from_stats(sums.tolist())
 
+
+Scorer = Union[MultiBleu, Sacre]
 
 TITLES = {
     "tokenized": "tokenized BLEU (multi-bleu.perl)",
@@ -137,12 +122,7 @@ def score(
     language: str | None = None,
     lowercase: bool = False,
 ) -> Score:
-    """Scores a corpus; UserError if the numbers of lines differ or one side has no words."""
-    for reference in references:
-        if len(reference) != len(hypotheses):
-            raise UserError(
-                f"{len(hypotheses)} hypotheses but {len(reference)} references: both must have one line per sentence"
-            )
+    """Scores a corpus of as many lines on each side; raises UserError if one side has no words."""
     for side, lines in (("hypothesis", hypotheses), *(("reference", reference) for reference in references)):
         if not any(line.strip() for line in lines):
             raise UserError(f"the {side} has no words: there is nothing to score")

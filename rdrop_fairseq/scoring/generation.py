@@ -1,19 +1,22 @@
-"""Reads what fairseq-generate prints: sentences by id, complete or refused.
+"""Reads the output of fairseq-generate: sentences by id; incomplete output is refused.
 
-The stream mixes results with the log and with warnings of libraries ("Hydra 1.4 will ..." begins with H as a hypothesis
-does), so only lines made of a letter, `-`, a number and a tab count. Order in the file is by length; here by id.
+The output mixes results, log and warnings of libraries ("Hydra 1.4 will ..." begins with H as a hypothesis does), so
+only lines made of a letter, `-`, a number and a tab count. The file is ordered by length; the result by id.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.scoring.text import read_lines
 
-_RESULT = re.compile(r"([STHD])-(\d+)\t(.*)", re.DOTALL)
+_RESULT = re.compile(r"([TH])-(\d+)\t(.*)", re.DOTALL)
 _SCORED = re.compile(r"(-?(?:\d[\d.e+-]*|inf|nan))\t(.*)", re.DOTALL)
 # The last lines of a finished run: from the log, and (only with references) printed.
 _TRANSLATED = re.compile(r".*\bTranslated ([\d,]+) sentences \(")
@@ -22,12 +25,9 @@ _GENERATED = re.compile(r"Generate \S+ with beam=\d+: ")
 
 @dataclass(frozen=True)
 class Generation:
-    """Sentence i of each list belongs to id i. `hypotheses` are H- lines (tokenized), `detokenized` the D- lines, which
-    differ only if fairseq-generate was given --tokenizer or --bpe. `sources` and `targets` are None if not printed."""
+    """Sentence i of each list belongs to id i. `hypotheses` are H- lines (tokenized), `targets` None if not printed."""
 
     hypotheses: list[str]
-    detokenized: list[str]
-    sources: list[str] | None
     targets: list[str] | None
 
     def unknown_in_targets(self) -> int:
@@ -41,88 +41,78 @@ def looks_like_generation(path: Path) -> bool:
     return any(re.match(r"H-\d+\t", line) for line in read_lines(path))
 
 
+def read_system(
+    path: Path, references: Sequence[Path] | None
+) -> tuple[list[str], list[list[str]], Generation | None]:
+    """Hypotheses and references of a text file or of fairseq-generate's output (see `read_references`)."""
+    generation = read_generation(path) if looks_like_generation(path) else None
+    texts = read_references(references, generation, path)
+    return generation.hypotheses if generation else read_lines(path), texts, generation
+
+
+def read_references(given: Sequence[Path] | None, generation: Generation | None, of: Path) -> list[list[str]]:
+    """The references of these files, or else of the generation. Raises UserError, naming `of`, without any."""
+    if given:
+        return [read_lines(reference) for reference in given]
+    if generation is None or generation.targets is None:
+        raise UserError(f"{of} has no references in it: give the reference file with --ref")
+    return [generation.targets]
+
+
 def read_generation(path: Path, sentences: int | None = None) -> Generation:
     """Reads a finished generation of ids 0..n-1; with several hypotheses per id (--nbest) the best-scored one counts.
 
-    `sentences`: how many there must be, where that is known from the data.
-    UserError if the generation did not finish, is empty, or an id is missing or there twice.
+    `sentences`: the number that there must be, if it is known from the data.
+    Raises UserError if the generation did not finish or is empty, or if an id is missing or appears twice.
     """
-    reader = _Reader(path)
-    for line in read_lines(path):
-        reader.line(line)
-    return reader.result(sentences)
+    lines = read_lines(path)
+    found: dict[str, list[tuple[int, str]]] = {letter: [] for letter in "TH"}  # (id, text) as they come
+    for result in filter(None, map(_RESULT.fullmatch, lines)):
+        found[result[1]].append((int(result[2]), result[3]))
+    texts = {letter: _by_id(path, letter, each) for letter, each in found.items()}
+    expected = _expected(path, lines, texts["H"], sentences)
+    hypotheses = _in_order(path, texts["H"], expected, "hypothesis")
+    return Generation(hypotheses, _in_order(path, texts["T"], expected, "reference") if texts["T"] else None)
 
 
-class _Reader:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.texts: dict[str, dict[int, str]] = {letter: {} for letter in "STHD"}
-        self.scores: dict[str, dict[int, float]] = {"H": {}, "D": {}}
-        self.current: dict[str, int | None] = {"H": None, "D": None}
-        self.translated: list[int] = []
-        self.generated = 0
+def _by_id(path: Path, letter: str, lines: list[tuple[int, str]]) -> dict[int, str]:
+    """The texts; of the n best of a sentence, which follow each other, the best one."""
+    texts: dict[int, str] = {}
+    for number, same in groupby(lines, key=itemgetter(0)):
+        several = [text for _, text in same]
+        if number in texts or (letter == "T" and len(several) > 1):
+            raise UserError(f"{path}: sentence {number} is there twice (two runs in one file?); generate again")
+        if letter == "H":
+            scored = [_SCORED.fullmatch(text) for text in several]
+            if not all(scored):
+                raise UserError(f"{path}: line H-{number} is not a score and a text; was the line cut off?")
+            several = [max(filter(None, scored), key=lambda match: float(match[1]))[2]]
+        texts[number] = several[0]
+    return texts
 
-    def line(self, line: str) -> None:
-        result = _RESULT.fullmatch(line)
-        if result:
-            letter, number, text = result[1], int(result[2]), result[3]
-            if letter in "HD":
-                self._hypothesis(letter, number, text)
-            elif number in self.texts[letter]:
-                raise self._twice(number)
-            else:
-                self.texts[letter][number] = text
-            return
-        translated = _TRANSLATED.match(line)
-        if translated:
-            self.translated.append(int(translated[1].replace(",", "")))
-        self.generated += bool(_GENERATED.match(line))
 
-    def _hypothesis(self, letter: str, number: int, rest: str) -> None:
-        scored = _SCORED.fullmatch(rest)
-        if not scored:
-            raise UserError(f"{self.path}: line {letter}-{number} is not a score and a text; was the line cut off?")
-        score = float(scored[1])
-        # The n best of one sentence follow each other; an id that comes back later is a second run in the same file.
-        known = self.scores[letter]
-        if number in known and self.current[letter] != number:
-            raise self._twice(number)
-        self.current[letter] = number
-        if number not in known or score > known[number]:
-            known[number] = score
-            self.texts[letter][number] = scored[2]
-
-    def _twice(self, number: int) -> UserError:
-        return UserError(f"{self.path}: sentence {number} is there twice (two runs in one file?); generate again")
-
-    def result(self, sentences: int | None) -> Generation:
-        found = self.texts["H"]
-        if not (self.translated or self.generated):
-            raise UserError(
-                f"{self.path}: the generation did not finish ({len(found)} hypotheses, no closing 'Translated ... "
-                "sentences' or 'Generate ... with beam' line); generate again"
-            )
-        if len(self.translated) > 1 or self.generated > 1:
-            raise UserError(f"{self.path} holds the output of more than one run; generate again into a fresh file")
-        if not found:
-            raise UserError(f"{self.path} has no hypothesis (no H-<id> line); was fairseq-generate run with --quiet?")
-        expected = sentences or (self.translated[0] if self.translated else max(found) + 1)
-        if max(found) >= expected:
-            raise UserError(f"{self.path}: id {max(found)}, but there are {expected} sentences; is it of other data?")
-        hypotheses = self._in_order("H", expected, "hypothesis")
-        return Generation(
-            hypotheses,
-            detokenized=self._in_order("D", expected, "D- line") if self.texts["D"] else hypotheses,
-            sources=self._in_order("S", expected, "source") if self.texts["S"] else None,
-            targets=self._in_order("T", expected, "reference") if self.texts["T"] else None,
+def _expected(path: Path, lines: list[str], hypotheses: dict[int, str], sentences: int | None) -> int:
+    """How many sentences there must be, by the data or the closing lines of the one run that the file may hold."""
+    translated = [int(match[1].replace(",", "")) for match in map(_TRANSLATED.match, lines) if match]
+    generated = sum(map(bool, map(_GENERATED.match, lines)))
+    if not (translated or generated):
+        raise UserError(
+            f"{path}: the generation did not finish ({len(hypotheses)} hypotheses, no closing 'Translated ... "
+            "sentences' or 'Generate ... with beam' line); generate again"
         )
+    if len(translated) > 1 or generated > 1:
+        raise UserError(f"{path} holds the output of more than one run; generate again into a fresh file")
+    if not hypotheses:
+        raise UserError(f"{path} has no hypothesis (no H-<id> line); was fairseq-generate run with --quiet?")
+    expected = sentences or (translated[0] if translated else max(hypotheses) + 1)
+    if max(hypotheses) >= expected:
+        raise UserError(f"{path}: id {max(hypotheses)}, but there are {expected} sentences; is it of other data?")
+    return expected
 
-    def _in_order(self, letter: str, expected: int, what: str) -> list[str]:
-        texts = self.texts[letter]
-        missing = [number for number in range(expected) if number not in texts]
-        if missing:
-            shown = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
-            raise UserError(
-                f"{self.path}: no {what} for {len(missing)} of {expected} sentences (id {shown}); generate again"
-            )
-        return [texts[number] for number in range(expected)]
+
+def _in_order(path: Path, texts: dict[int, str], expected: int, what: str) -> list[str]:
+    missing = [number for number in range(expected) if number not in texts]
+    if missing:
+        shown = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
+        raise UserError(f"{path}: no {what} for {len(missing)} of {expected} sentences (id {shown}); generate again")
+    return [texts[number] for number in range(expected)]

@@ -13,37 +13,32 @@ import numpy as np
 from rdrop_fairseq import files
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.scoring import perplexity
-
-RESAMPLES, SEED = 1000, 12345
+from rdrop_fairseq.scoring.bootstrap import RESAMPLES, SEED, bootstrap
 
 
 def compare(words: Sequence[int], baseline: Sequence[float], system: Sequence[float]) -> dict[str, Any]:
     """Two models on the same blocks of text: `words` in each, and the negative log-likelihood in nats by each model.
 
-    Blocks, not words, are drawn again (with replacement, the same for both), since words of one text are not
-    independent. Intervals hold 95 % of the resamples; p is two-sided: how often a difference strays from the mean of
-    the resampled ones by at least as much as the one that was found (as in sacreBLEU's paired bootstrap).
+    Blocks, not words, are drawn again, since words of one text are not independent.
     """
-    counts = np.asarray(words, dtype=float)
-    nll = np.stack([np.asarray(baseline, dtype=float), np.asarray(system, dtype=float)])
-    found = np.exp(nll.sum(1) / counts.sum())
-    random = np.random.default_rng(SEED)
-    drawn = random.integers(len(counts), size=(RESAMPLES, len(counts)))
-    scores = np.exp(nll[:, drawn].sum(2) / counts[drawn].sum(1))  # 2 x resamples
-    differences = scores[1] - scores[0]
-    difference = float(found[1] - found[0])
-    stray = np.abs(differences - differences.mean()) >= abs(difference)
+    statistics = [np.stack([nll, words], axis=1).astype(float) for nll in (baseline, system)]
+    found = [_perplexity(each.sum(0)) for each in statistics]
+    drawn = bootstrap(_perplexity, statistics[:1], statistics[1:])
     return {
-        "baseline": float(found[0]),
-        "system": float(found[1]),
-        "difference": difference,
-        "difference_interval": [float(value) for value in np.quantile(differences, (0.025, 0.975))],
-        "p_bootstrap": float((stray.sum() + 1) / (RESAMPLES + 1)) if difference else 1.0,
-        "blocks": len(counts),
-        "words": int(counts.sum()),
+        "baseline": found[0],
+        "system": found[1],
+        "difference": drawn.difference,
+        "difference_interval": list(drawn.interval),
+        "p_bootstrap": drawn.p_sentences,
+        "blocks": len(words),
+        "words": sum(words),
         "resamples": RESAMPLES,
         "seed": SEED,
     }
+
+
+def _perplexity(sums: np.ndarray) -> float:
+    return float(np.exp(sums[0] / sums[1]))
 
 
 def main(argv: list[str], prog: str) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,10 @@ REPORT = "scores.txt"
 
 @dataclass(frozen=True)
 class Texts:
-    """Hypotheses and references (one list per reference translation), tokenized and as people write them."""
+    """Hypotheses and references (one list per reference translation), tokenized and as people write them.
+
+    Raises UserError if their numbers of lines differ.
+    """
 
     hypotheses: list[str]
     references: list[list[str]]
@@ -28,6 +31,14 @@ class Texts:
     language: str | None = None
     lowercase: bool = False
 
+    def __post_init__(self) -> None:
+        for lines in (*self.references, *self.plain_references):
+            if len(lines) != len(self.hypotheses):
+                raise UserError(
+                    f"{len(self.hypotheses)} hypotheses but {len(lines)} references: both must have one line per "
+                    "sentence"
+                )
+
     def pair(self, convention: str) -> tuple[list[str], list[list[str]]]:
         """The hypotheses and references that the convention is defined on."""
         if convention in conventions.ON_TOKENS:
@@ -35,8 +46,8 @@ class Texts:
         return self.plain_hypotheses, self.plain_references
 
     def score(self, convention: str) -> conventions.Score:
-        """One score. Lowercasing text that is lowercased already only shows in the signature; it matters for a plain
-        reference that is not. The tokenized conventions never lowercase unless asked: multi-bleu.perl does not."""
+        """One score. Conventions on plain text compare lowercased data without regard to case, since the plain
+        reference may have capitals; those on tokenized text only if asked to, as multi-bleu.perl does."""
         return conventions.score(convention, *self.pair(convention), self.language, self.lowercases(convention))
 
     def lowercases(self, convention: str) -> bool:
@@ -45,7 +56,7 @@ class Texts:
 
 
 def is_lowercased(references: Sequence[Sequence[str]]) -> bool:
-    """Whether the text has letters with case, and all of them are small: the data was lowercased when prepared."""
+    """Whether the text has cased letters and all of them are small: the preparation lowercased it."""
     text = [line for reference in references for line in reference if line != "" and not line.isspace()]
     return all(line == line.lower() for line in text) and any(line != line.upper() for line in text)
 
@@ -57,25 +68,18 @@ def make_texts(
     plain_references: list[list[str]] | None = None,
     lowercase: bool = False,
 ) -> Texts:
-    """Texts from tokenized ones, detokenized by the rules of `language`; without a language they are taken as they are.
+    """Texts from tokenized ones, detokenized by the rules of `language`, or left unchanged without a language.
 
-    plain_references: the references as people wrote them, better than detokenized ones where there are some.
+    plain_references: the references as people wrote them, used instead of detokenized ones.
     """
-    if language is None:
-        return Texts(hypotheses, references, hypotheses, plain_references or references, None, lowercase)
-    return Texts(
-        hypotheses,
-        references,
-        detokenize(hypotheses, language),
-        plain_references or [detokenize(reference, language) for reference in references],
-        language,
-        lowercase,
-    )
+    plain_hypotheses = detokenize(hypotheses, language)
+    plain_references = plain_references or [detokenize(reference, language) for reference in references]
+    return Texts(hypotheses, references, plain_hypotheses, plain_references, language, lowercase)
 
 
 @dataclass(frozen=True)
 class Result:
-    """What is told about one system: scores, the published numbers beside them, and how the translation was made."""
+    """The report on one system: scores, the published numbers beside them, and how the translation was made."""
 
     scores: list[conventions.Score]
     sentences: int
@@ -91,7 +95,7 @@ class Result:
             "sentences": self.sentences,
             "language": texts.language,
             "lowercase": texts.lowercase,
-            "scores": [score.as_json() for score in self.scores],
+            "scores": [asdict(score) for score in self.scores],
             "published": [number.as_json() for number in others],
             "notes": self.notes,
             "made": self.made,
@@ -111,8 +115,11 @@ class Result:
 
 def write(directory: Path, texts: Texts, result: Result) -> None:
     """The texts, scores.txt and, last, scores.json, which makes the directory a result."""
-    for name, lines in _named(texts).items():
-        write_lines(directory / name, lines)
+    write_lines(directory / "hyp.tok", texts.hypotheses)
+    write_lines(directory / "hyp.detok", texts.plain_hypotheses)
+    for kind, references in (("tok", texts.references), ("detok", texts.plain_references)):
+        for number, lines in enumerate(references):
+            write_lines(directory / f"ref.{kind}.{number}", lines)
     write_lines(directory / REPORT, [str(result)])
     with files.atomic(directory / SCORES, "w") as file:
         file.write(result.as_json(texts) + "\n")
@@ -121,22 +128,14 @@ def write(directory: Path, texts: Texts, result: Result) -> None:
 def read(directory: Path) -> Texts:
     """The texts of a directory that write() made."""
     path = directory / SCORES
+    text = "\n".join(read_lines(path))
     try:
-        content = json.loads("\n".join(read_lines(path)))
+        content = json.loads(text)
         language, lowercase = content["language"], content["lowercase"]
     except (ValueError, KeyError, TypeError) as error:
-        if isinstance(error, UserError):
-            raise
         raise UserError(f"{path} was not written by this project's score command: score the system again") from error
     count = len(list(directory.glob("ref.tok.*")))
     tokenized = [read_lines(directory / f"ref.tok.{number}") for number in range(count)]
     plain = [read_lines(directory / f"ref.detok.{number}") for number in range(count)]
     hypotheses, plain_hypotheses = read_lines(directory / "hyp.tok"), read_lines(directory / "hyp.detok")
     return Texts(hypotheses, tokenized, plain_hypotheses, plain, language, lowercase)
-
-
-def _named(texts: Texts) -> dict[str, list[str]]:
-    named = {"hyp.tok": texts.hypotheses, "hyp.detok": texts.plain_hypotheses}
-    named.update({f"ref.tok.{number}": lines for number, lines in enumerate(texts.references)})
-    named.update({f"ref.detok.{number}": lines for number, lines in enumerate(texts.plain_references)})
-    return named

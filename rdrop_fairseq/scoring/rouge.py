@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -20,7 +19,8 @@ from tqdm import tqdm
 
 from rdrop_fairseq import files, published
 from rdrop_fairseq.corpus import manifest, stories
-from rdrop_fairseq.errors import UserError
+from rdrop_fairseq.corpus.processes import add_workers
+from rdrop_fairseq.errors import UserError, positive
 from rdrop_fairseq.rouge import CONVENTIONS, TYPES, Convention, score_pair
 from rdrop_fairseq.scoring.text import read_lines
 
@@ -41,12 +41,14 @@ def score_all(
     hypotheses: Sequence[str], references: Sequence[str], convention: Convention, workers: int = 1
 ) -> np.ndarray:
     """`score_pair` for each pair of lines, [documents, 4, 3]; the same for any number of processes."""
-    jobs = list(zip(hypotheses, references, [convention.name] * len(hypotheses)))
-    show: dict[str, Any] = {"total": len(jobs), "desc": convention.name, "unit": "summaries", "mininterval": 1.0}
+    columns = hypotheses, references, [convention] * len(hypotheses)
+    show: dict[str, Any] = {
+        "total": len(hypotheses), "desc": convention.name, "unit": "summaries", "mininterval": 1.0
+    }  # fmt: skip
     if workers <= 1:
-        return np.array([_job(job) for job in tqdm(jobs, **show)])
+        return np.array(list(tqdm(map(score_pair, *columns), **show)))
     with ProcessPoolExecutor(workers) as pool:
-        return np.array(list(tqdm(pool.map(_job, jobs, chunksize=32), **show)))
+        return np.array(list(tqdm(pool.map(score_pair, *columns, chunksize=32), **show)))
 
 
 def intervals(scores: np.ndarray, samples: int = 1000, seed: int = 12345) -> np.ndarray:
@@ -87,7 +89,7 @@ def report(
 
 
 def without_sentence_ends(references: Sequence[str]) -> str | None:
-    """A warning if most references end without a sentence end, as CNN/DailyMail's raw highlights do; else None."""
+    """A warning if most references lack a sentence end, as CNN/DailyMail's raw highlights do; else None."""
     written = [line.rstrip() for line in references if line.strip()]
     closed = sum(line.endswith(stories.CLOSED) for line in written)
     if 2 * closed >= len(written):
@@ -117,11 +119,6 @@ def render(result: dict[str, Any], benchmark: str | None = None) -> str:
     return "\n".join(lines)
 
 
-def _job(job: tuple[str, str, str]) -> np.ndarray:
-    hypothesis, reference, name = job
-    return score_pair(hypothesis, reference, next(c for c in CONVENTIONS if c.name == name))
-
-
 def main(argv: list[str], prog: str) -> int | None:
     """`rouge --hyp H --ref R`."""
     parser = argparse.ArgumentParser(
@@ -131,12 +128,10 @@ def main(argv: list[str], prog: str) -> int | None:
     parser.add_argument("--ref", type=Path, required=True, help="references, one a line")
     parser.add_argument("--published", choices=SUMMARIZATION, help="print published figures below")
     parser.add_argument("--json", type=Path, help="where the numbers go (default: HYP.rouge.json)")
-    parser.add_argument("--samples", type=int, default=1000, metavar="N", help="bootstrap samples")
+    parser.add_argument("--samples", type=positive, default=1000, metavar="N", help="bootstrap samples")
     parser.add_argument("--seed", type=int, default=12345, help="of the bootstrap")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes")
+    add_workers(parser)
     args = parser.parse_args(argv)
-    if args.samples < 1 or args.workers < 1:
-        raise UserError("--samples and --workers must be at least 1")
     references = read_lines(args.ref)
     result = report(read_lines(args.hyp), references, args.samples, args.seed, args.workers)
     print(render(result, args.published))

@@ -12,11 +12,12 @@ from rdrop_fairseq import files, published
 from rdrop_fairseq.corpus import manifest
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.scoring import average, conventions, results
-from rdrop_fairseq.scoring.generation import Generation, looks_like_generation, read_generation
-from rdrop_fairseq.scoring.text import read_lines, read_reference
-from rdrop_fairseq.scoring.translate import TestSet, find_test_set, generate_command, translate
+from rdrop_fairseq.scoring.generation import Generation, read_references, read_system
+from rdrop_fairseq.scoring.text import read_reference
+from rdrop_fairseq.scoring.translate import find_test_set, generate_command, translate
 
 GENERATION = "generate.txt"
+AVERAGED = "averaged.pt"
 
 
 def main(argv: list[str], prog: str) -> None:
@@ -35,15 +36,8 @@ def main(argv: list[str], prog: str) -> None:
 
 def score_files(args: argparse.Namespace) -> tuple[results.Texts, results.Result]:
     """Scores a hypothesis file, or the saved output of fairseq-generate, against the reference files."""
-    references = [read_lines(path) for path in args.ref or []]
-    generation = read_generation(args.hyp) if looks_like_generation(args.hyp) else None
-    if not references:
-        if generation is None or generation.targets is None:
-            raise UserError(f"{args.hyp} has no references in it: give the reference file with --ref")
-        references = [generation.targets]
-    hypotheses = generation.hypotheses if generation else read_lines(args.hyp)
-    plain = [read_reference(args.plain_ref)] if args.plain_ref else None
-    texts = results.make_texts(hypotheses, references, args.lang, plain, args.lowercase)
+    hypotheses, references, generation = read_system(args.hyp, args.ref)
+    texts = _texts(args, hypotheses, references, args.lang)
     notes = [] if generation is None else _notes(generation)
     periods = sum(line.endswith(" .") for line in texts.plain_hypotheses)
     if args.lang is None and periods > len(hypotheses) // 2:
@@ -52,7 +46,8 @@ def score_files(args: argparse.Namespace) -> tuple[results.Texts, results.Result
 
 
 def score_model(args: argparse.Namespace, extra: list[str]) -> tuple[results.Texts, results.Result]:
-    """Averages if several checkpoints are meant, translates and scores; the output directory is replaced as a whole."""
+    """Averages if several checkpoints are meant (or takes them as an ensemble), translates and scores; the output
+    directory is replaced as a whole."""
     paths = average.choose(args)
     output = args.output or _output_of(args, paths)
     if output.is_dir() and any(output.iterdir()) and not (output / results.SCORES).is_file():
@@ -76,23 +71,25 @@ def _translate_and_score(
 ) -> tuple[results.Texts, results.Result]:
     test_set = find_test_set(args.data, args.subset, paths[-1])
     benchmark = args.benchmark or test_set.benchmark()
-    checkpoint = paths[0]
-    if len(paths) > 1:
-        checkpoint = part / "averaged.pt"
-        average.average(paths, checkpoint)
+    if args.ensemble or len(paths) == 1:
+        models = paths
+    else:
+        models = [part / AVERAGED]
+        average.average(paths, models[0])
     recipe = published.decoding(benchmark or "")
     beam = recipe.beam if args.beam is None else args.beam
     decoding = replace(recipe, beam=beam, lenpen=recipe.lenpen if args.lenpen is None else args.lenpen)
-    command = generate_command(test_set, checkpoint, decoding, extra)
+    command = generate_command(test_set, models, decoding, extra)
     print(f"translating {test_set.subset} with beam {beam}, lenpen {decoding.lenpen:g}", file=sys.stderr)
     generation = translate(command, part / GENERATION, test_set.sentences)
     args.plain_ref = args.plain_ref or test_set.plain_reference()
-    texts = _texts(args, test_set, generation)
+    references = read_references(args.ref, generation, args.data)
+    texts = _texts(args, generation.hypotheses, references, args.lang or test_set.target)
     made = {
         "data": str(args.data),
         "subset": args.subset,
         "checkpoints": [str(path) for path in paths],
-        "averaged": len(paths) > 1,
+        "averaged": models != paths,
         "beam": decoding.beam,
         "lenpen": decoding.lenpen,
         "plain_reference": str(args.plain_ref) if args.plain_ref else None,
@@ -104,14 +101,11 @@ def _translate_and_score(
     return texts, result
 
 
-def _texts(args: argparse.Namespace, test_set: TestSet, generation: Generation) -> results.Texts:
-    references = [read_lines(path) for path in args.ref or []]
-    if not references:
-        if generation.targets is None:
-            raise UserError(f"{test_set.data} has no references for {test_set.subset}: give them with --ref")
-        references = [generation.targets]
+def _texts(
+    args: argparse.Namespace, hypotheses: list[str], references: list[list[str]], language: str | None
+) -> results.Texts:
     plain = [read_reference(args.plain_ref)] if args.plain_ref else None
-    return results.make_texts(generation.hypotheses, references, args.lang or test_set.target, plain, args.lowercase)
+    return results.make_texts(hypotheses, references, language, plain, args.lowercase)
 
 
 def _result(
@@ -134,7 +128,8 @@ def _notes(generation: Generation) -> list[str]:
 
 def _output_of(args: argparse.Namespace, paths: list[Path]) -> Path:
     """Beside the checkpoints: scores/SUBSET.CHECKPOINT, or SUBSET.average-FIRST-LAST."""
-    name = paths[0].stem if len(paths) == 1 else f"average-of-{len(paths)}-{paths[0].stem}-{paths[-1].stem}"
+    how = "ensemble" if args.ensemble else "average"
+    name = paths[0].stem if len(paths) == 1 else f"{how}-of-{len(paths)}-{paths[0].stem}-{paths[-1].stem}"
     return paths[-1].parent / "scores" / f"{args.subset}.{name}"
 
 
@@ -144,7 +139,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         usage=f"{prog} DATA CHECKPOINT... [options] [-- fairseq-generate options]\n"
         f"       {prog} --hyp H --ref R [options]",
         description="Score a translation by every convention, each with its name and signature. "
-        "Several checkpoints are averaged first.",
+        "Several checkpoints are averaged first, or translate together (--ensemble).",
     )
     parser.add_argument("data", nargs="?", type=Path, metavar="DATA", help="binarized data directory")
     parser.add_argument(
@@ -166,6 +161,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     )  # fmt: skip
     model = parser.add_argument_group("for DATA CHECKPOINT")
     average.add_choice(model, "average-")
+    model.add_argument("--ensemble", action="store_true", help="mean of the models' probabilities, not one mean model")
     model.add_argument("--subset", default="test", help="default: test")
     model.add_argument("--beam", type=int, help="default: the recipe's, 5 without one")
     model.add_argument("--lenpen", type=float, help="length penalty; default: the recipe's, 1 without one")

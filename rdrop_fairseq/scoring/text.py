@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,19 +14,21 @@ from rdrop_fairseq.errors import UserError
 _SEGMENT = re.compile(r"<seg\b[^>]*>(.*)</seg>")
 
 
-def read_lines(path: Path) -> list[str]:
-    """The lines of a file without their newlines; UserError if it cannot be read, is empty or is not UTF-8."""
+def read_lines(path: Path | None) -> list[str]:
+    """The lines of a file or stdin, without their newlines; raises UserError if it cannot be read, is empty or not
+    UTF-8."""
+    name = path or "stdin"
     try:
-        data = path.read_bytes()
+        data = path.read_bytes() if path else sys.stdin.buffer.read()
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+        raise UserError(f"cannot read {name}: {error.strerror}") from error
     if not data:
-        raise UserError(f"{path} is empty: there is nothing to score")
+        raise UserError(f"{name} is empty: give a text file, one sentence a line")
     try:
         lines = data.decode().split("\n")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{path} line {line} is not UTF-8: convert the file first (iconv)") from error
+        raise UserError(f"{name} line {line} is not UTF-8: convert the file first (iconv)") from error
     return lines[:-1] if lines[-1] == "" else lines
 
 
@@ -50,7 +53,9 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
         file.writelines(line + "\n" for line in lines)
 
 
-def detokenize(lines: Iterable[str], language: str) -> list[str]:
-    """Moses-tokenized lines as people write them."""
+def detokenize(lines: list[str], language: str | None) -> list[str]:
+    """Moses-tokenized lines as people write them; unchanged without a language."""
+    if language is None:
+        return lines
     detokenizer = Detokenizer(language)
     return [detokenizer(line) for line in lines]

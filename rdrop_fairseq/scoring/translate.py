@@ -1,4 +1,4 @@
-"""Translates a test set with fairseq-generate, in a process of its own, and reads what came out."""
+"""Translates a test set with fairseq-generate, in a process of its own, and reads its output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from rdrop_fairseq import published
 from rdrop_fairseq.checkpoint import load, option
 from rdrop_fairseq.corpus import manifest
-from rdrop_fairseq.errors import UserError
+from rdrop_fairseq.errors import UserError, install
 from rdrop_fairseq.files import PACKAGE
 from rdrop_fairseq.scoring.generation import Generation, read_generation
 
@@ -24,10 +24,8 @@ _TAIL = 4096
 
 
 @dataclass(frozen=True)
-class TestSet:
-    """A subset of a binarized data directory, in one direction. sentences is None where its format does not tell."""
-
-    __test__ = False  # not a test class, whatever pytest thinks of its name
+class Subset:
+    """A subset of a binarized data directory, in one direction. sentences: None if the format does not record it."""
 
     data: Path
     subset: str
@@ -36,7 +34,7 @@ class TestSet:
     sentences: int | None
 
     def benchmark(self) -> str | None:
-        """The key of published.TABLE, by the name in the manifest.json of (or above) the data directory."""
+        """The key of published.TABLE, found by the name in the manifest.json in or above the data directory."""
         for directory in self._prepared():
             name = re.sub(r"[^a-z0-9]", "", manifest.load(directory / "manifest.json").get("name", "").lower())
             for key in published.benchmarks("BLEU"):
@@ -46,7 +44,7 @@ class TestSet:
         return None
 
     def plain_reference(self) -> Path | None:
-        """The references of a WMT test set as they were published, where the preparation left the archive's files."""
+        """The published references of a WMT test set, if the preparation kept the archive's files."""
         if self.subset != "test":
             return None
         found = [path for folder in self._prepared() for path in folder.glob(f"orig/**/*-ref.{self.target}.sgm")]
@@ -57,8 +55,9 @@ class TestSet:
         return [directory for directory in directories if (directory / "manifest.json").is_file()]
 
 
-def find_test_set(data: Path, subset: str, checkpoint: Path) -> TestSet:
-    """The subset in the direction that the checkpoint was trained for; UserError if the data has no such subset."""
+def find_test_set(data: Path, subset: str, checkpoint: Path) -> Subset:
+    """The subset in the direction that the checkpoint was trained for; raises UserError if the data has no such
+    subset."""
     if not data.is_dir():
         raise UserError(f"{data} is not a directory: give the binarized data directory first, then the checkpoints")
     found = {tuple(path.name.split(".")[1].split("-")): path for path in sorted(data.glob(f"{subset}.*-*.*.idx"))}
@@ -75,7 +74,7 @@ def find_test_set(data: Path, subset: str, checkpoint: Path) -> TestSet:
     else:
         raise UserError(f"{checkpoint} translates {'-'.join(trained)}, but {data} has no such {subset} set")
     index = found.get((source, target)) or found[(target, source)]
-    return TestSet(data, subset, source, target, _sentences(index))
+    return Subset(data, subset, source, target, _sentences(index))
 
 
 def _sentences(index: Path) -> int | None:
@@ -87,27 +86,28 @@ def _sentences(index: Path) -> int | None:
 
 
 def generate_command(
-    test_set: TestSet, checkpoint: Path, decoding: published.Decoding, extra: Sequence[str]
+    test_set: Subset, checkpoints: Sequence[Path], decoding: published.Decoding, extra: Sequence[str]
 ) -> list[str]:
-    """The fairseq-generate command, on the GPU in half precision if there is one, else on the CPU."""
+    """The fairseq-generate command, on the GPU in half precision if there is one, else on the CPU; several checkpoints
+    are an ensemble."""
     import torch
 
     device = "--fp16" if torch.cuda.is_available() else "--cpu"
-    # fairseq of 2025 drops the last batch if its size is no multiple of this, by default 8: up to 7 sentences and more
+    # fairseq of 2025 drops the last batch if its size is not a multiple of this (8 by default): seven or more sentences
     # would have no translation.
     whole = ("--required-batch-size-multiple", "1")
     return [
         *(sys.executable, "-m", "fairseq_cli.generate", str(test_set.data), "--user-dir", str(PACKAGE)),
-        *("--path", str(checkpoint), "--gen-subset", test_set.subset, device),
+        *("--path", ":".join(map(str, checkpoints)), "--gen-subset", test_set.subset, device),
         *("--source-lang", test_set.source, "--target-lang", test_set.target),
         *("--beam", str(decoding.beam), "--lenpen", f"{decoding.lenpen:g}", "--remove-bpe", *whole, *extra),
     ]
 
 
 def translate(command: Sequence[str], output: Path, sentences: int | None) -> Generation:
-    """Runs the command into `output` (replaced, never appended to) and reads it; UserError if it fails."""
+    """Runs the command into `output` (replaced, never appended to) and reads it; raises UserError if it fails."""
     if importlib.util.find_spec("fairseq_cli") is None:
-        raise UserError('fairseq is not installed: pip install "rdrop-fairseq[fairseq]"')
+        raise UserError(f"fairseq is not installed: {install('fairseq')}")
     # The closing line is logged at level INFO, and text must not depend on the locale.
     environment = {**os.environ, "LOGLEVEL": "INFO", "PYTHONIOENCODING": "utf-8"}
     show = sys.stderr.isatty()

@@ -57,7 +57,7 @@ class Summarizer:
         return self.dictionary.encode_line(line, add_if_not_exist=False).long()
 
     def fit(self, tokens: Tensor) -> Tensor:
-        """As the encoder reads them: cut to what it can read, with <s> before them where that is wanted."""
+        """The tokens for the encoder: cut to what it can read, after <s> if `bos` is set."""
         if not self.bos:
             return truncate(tokens, self.limit, self.dictionary.eos())
         first = tokens.new_tensor([self.dictionary.bos()])
@@ -108,7 +108,7 @@ def _task(data: Path, dictionary: Dictionary) -> SummarizationRDropTask:
         target_lang="target",
         restore_file=DEFAULT_RESTORE_FILE,
         finetune_from_model=None,
-        max_source_positions=1 << 20,  # the model has the word, see Summarizer.limit
+        max_source_positions=1 << 20,  # no limit: that of the model counts, see Summarizer.limit
     )
     return SummarizationRDropTask(config, dictionary, dictionary)
 

@@ -1,4 +1,4 @@
-"""`--task sentence_prediction_rdrop`: fairseq's sentence prediction, its input checked before hours are spent."""
+"""`--task sentence_prediction_rdrop`: fairseq's sentence prediction, with its input checked before training starts."""
 
 # No postponed annotations here: fairseq builds its options from the types of the fields, not from their names.
 from dataclasses import dataclass
@@ -11,12 +11,14 @@ from omegaconf import II
 
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.tasks.parts import labels, pretrained
-from rdrop_fairseq.tasks.parts.patience import KeepsPatience
+from rdrop_fairseq.tasks.parts.patience import KeepsPatience, PatienceConfig
+from rdrop_fairseq.tasks.parts.same_batches import SameBatches
+from rdrop_fairseq.tasks.parts.stopping import StopsWhenAsked
 from rdrop_fairseq.tasks.parts.update_number import HandsOverNumUpdates
 
 
 @dataclass
-class SentencePredictionRDropTaskConfig(SentencePredictionConfig):
+class SentencePredictionRDropTaskConfig(PatienceConfig, SentencePredictionConfig):
     """Options of fairseq's sentence prediction."""
 
     # Known to the task so that it can look at the checkpoint that training starts from.
@@ -26,14 +28,16 @@ class SentencePredictionRDropTaskConfig(SentencePredictionConfig):
 
 
 @register_task("sentence_prediction_rdrop", dataclass=SentencePredictionRDropTaskConfig)
-class SentencePredictionRDropTask(KeepsPatience, HandsOverNumUpdates, SentencePredictionTask):
+class SentencePredictionRDropTask(
+    StopsWhenAsked, KeepsPatience, SameBatches, HandsOverNumUpdates, SentencePredictionTask
+):
     """Data as fairseq's preparation of GLUE lays it out: input0/, input1/ (for pairs) and label/."""
 
     cfg: SentencePredictionRDropTaskConfig
 
     @classmethod
     def setup_task(cls, cfg: SentencePredictionRDropTaskConfig, **kwargs: Any) -> "SentencePredictionRDropTask":
-        """Compares the options with the data, then does as fairseq does. Raises UserError."""
+        """Sets the task up as fairseq does. Raises UserError if options and data differ."""
         labels.check_directory(Path(cfg.data), cfg.regression_target)
         if cfg.num_classes < 1:
             raise UserError("the number of classes is missing: give --num-classes (1 with --regression-target)")
@@ -47,7 +51,8 @@ class SentencePredictionRDropTask(KeepsPatience, HandsOverNumUpdates, SentencePr
         return task
 
     def load_dataset(self, split: str, combine: bool = False, **kwargs: Any) -> Any:
-        """As fairseq does, every label looked at. Raises UserError for one that is no class of the head."""
+        """Loads a split as fairseq does and checks every label. Raises UserError for one that is not a class of the
+        head."""
         if self.cfg.regression_target:
             labels.check_numbers(Path(self.cfg.data) / "label" / f"{split}.label", self.cfg.num_classes)
         try:
@@ -62,7 +67,8 @@ class SentencePredictionRDropTask(KeepsPatience, HandsOverNumUpdates, SentencePr
         return dataset
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
-        """The model with its head; before training starts from a checkpoint, the two are compared."""
+        """The model with its head. Raises UserError for an architecture without one, and if training is about to start
+        from a checkpoint that does not match the model."""
         try:
             model = super().build_model(cfg, from_checkpoint)
         except AttributeError as error:

@@ -62,14 +62,14 @@ class SummarizationRDropTask(TranslationRDropTask):
     """Translation from long sources; with BART's dictionary.
 
     BART's dict.txt has 50,260 entries, 50,264 with fairseq's four specials: a multiple of 8, and the row that the
-    published checkpoints have beyond it is <mask>, which has no place in fine-tuning (see pretrained.py).
+    published checkpoints have beyond it is <mask>, which fine-tuning does not use (see pretrained.py).
     """
 
     cfg: SummarizationRDropConfig
 
     @classmethod
     def setup_task(cls, cfg: SummarizationRDropConfig, **kwargs: Any) -> "SummarizationRDropTask":
-        """Checks the options, then does as translation does."""
+        """Checks the options, then sets the task up as translation does."""
         length = cfg.truncate_source_length
         if length and not 2 <= length <= cfg.max_source_positions:
             raise UserError(
@@ -88,7 +88,7 @@ class SummarizationRDropTask(TranslationRDropTask):
         self.rouge_is_due = False  # the first articles are to be summarized with the next batch
 
     def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **kwargs: Any) -> None:
-        """As in translation, every article truncated."""
+        """Loads a split as translation does, every article truncated."""
         cfg = self.cfg
         paths = utils.split_paths(cfg.data)
         path = paths[(epoch - 1) % len(paths)] if split == cfg.train_subset else paths[0]
@@ -131,7 +131,7 @@ class SummarizationRDropTask(TranslationRDropTask):
         return super().build_dataset_for_inference(tokens, lengths, constraints=constraints)
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
-        """The model; before training starts from a checkpoint, its sizes are compared with the model's."""
+        """The model. Raises UserError if training is about to start from a checkpoint of other sizes."""
         model = super().build_model(cfg, from_checkpoint)
         start = None if from_checkpoint else pretrained.start(self.cfg)
         if start is not None:

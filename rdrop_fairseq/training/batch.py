@@ -13,16 +13,16 @@ from typing import Optional
 
 from rdrop_fairseq.errors import UserError
 
-# The longest sentence that the recipes' models take (fairseq's max positions). A batch below it would silently drop
-# sentences that the recipe trains on, so a GPU's share is never made smaller than this.
+# The longest sentence that the recipes' models accept (fairseq's max positions). A smaller batch would silently drop
+# sentences that the recipe trains on, so no GPU gets less.
 LONGEST_SENTENCE = 1024
-# The smallest share of a GPU, by what a batch is counted in.
+# The smallest share of a GPU, by unit.
 SMALLEST = {"tokens": LONGEST_SENTENCE, "sentences": 1}
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch as fairseq-train is told of it: `size` tokens or sentences (`unit`) per GPU at a time."""
+    """A batch in fairseq-train's terms: `size` tokens or sentences (`unit`) per GPU and step."""
 
     size: int
     update_freq: int
@@ -44,8 +44,8 @@ class Batch:
 def plan(per_update: int, size: int, world_size: int, unit: str = "tokens") -> Batch:
     """The batch that gives exactly `per_update` tokens or sentences.
 
-    `size` is the most that one GPU gets at a time. Where that does not divide the recipe's batch, each gets an equal
-    share of it in as few steps as can be. Raises UserError with the ways out where nothing does.
+    `size` is the most that one GPU gets in a step. If it does not divide the recipe's batch, each GPU gets an equal
+    share in as few steps as possible. Raises UserError listing the alternatives if no share works.
     """
     found = _exact(per_update, size, world_size, unit)
     if found is not None:

@@ -1,4 +1,4 @@
-"""An experiment: one YAML of configs/, whose keys are the long options of fairseq-train plus the few of this file.
+"""An experiment: a YAML file of configs/. Its keys are fairseq-train's long options and the few in OWN_KEYS.
 
 Values are kept as written (`lr: 5e-4` reaches fairseq as `5e-4`): no YAML typing, so nothing is rounded, and a language
 code `no` stays a language. A file may stand for many experiments: see family.py.
@@ -13,7 +13,7 @@ from typing import Any, Optional
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.training import family
 
-# Keys that are this project's and not options of fairseq-train.
+# Keys of this project; fairseq-train does not know them.
 OWN_KEYS = {
     "data": "default data directory, from the root of the checkout",
     "prepare": "script that makes the data directory",
@@ -51,32 +51,23 @@ class Experiment:
 
     @property
     def name(self) -> str:
-        """The file's name without `.yaml`, or which member of a family this is; also its folder in outputs/."""
+        """The file's name without `.yaml`, or the family member's; also its folder in outputs/."""
         return self.member or self.path.stem
 
     @property
-    def tokens_per_update(self) -> Optional[int]:
-        """Effective batch in tokens of one view, or None where the config leaves the batch to fairseq's options."""
-        return self._count("tokens-per-update")
-
-    @property
-    def sentences_per_update(self) -> Optional[int]:
-        """Effective batch in sentences of one view, or None."""
-        return self._count("sentences-per-update")
-
-    def _count(self, key: str) -> Optional[int]:
-        text = self.own.get(key)
-        if text is None:
-            return None
-        if not text.isdigit() or int(text) == 0:
-            raise UserError(f"{self.path}: {key} must be a whole number above 0, not {text!r}")
-        return int(text)
+    def per_update(self) -> tuple[Optional[int], str]:
+        """The effective batch of one view, None if the config fixes none, and its unit: tokens or sentences."""
+        unit = "sentences" if "sentences-per-update" in self.own else "tokens"
+        text = self.own.get(f"{unit}-per-update")
+        if text is not None and (not text.isdigit() or int(text) == 0):
+            raise UserError(f"{self.path}: {unit}-per-update must be a whole number above 0, not {text!r}")
+        return None if text is None else int(text), unit
 
 
 def find_config(name: str, root: Path) -> Path:
-    """The file that `name` means: a path, a name in `root`/configs, or the family that has it as a member.
+    """The file for `name`: a path, a name in `root`/configs, or the family that has it as a member.
 
-    Raises UserError listing what there is.
+    Raises UserError listing the known names.
     """
     candidates = [Path(name), root / "configs" / name, root / "configs" / f"{name}.yaml"]
     for candidate in candidates:
@@ -92,7 +83,7 @@ def find_config(name: str, root: Path) -> Path:
 
 
 def names(root: Path) -> list[str]:
-    """What can be trained with the files of `root`/configs, families spelled out."""
+    """All experiments of `root`/configs, each member of a family by its own name."""
     found = []
     for path in (root / "configs").glob("*.yaml"):
         if not family.axes(path):
@@ -110,18 +101,16 @@ def read_config(path: Path, name: str = "") -> Experiment:
     axis of the family does not have.
     """
     tables, shared = _split(path, _document(path).value)
-    entries = _entries(path, shared)
     member = Path(name).name.removesuffix(".yaml") if tables else ""
     chosen = family.choices(path, member) or {}
     if len(chosen) != len(tables):
         raise UserError(f"{path} stands for many experiments: give the name of one of them ({_example(path, tables)})")
+    entries = _entries(path, shared, chosen)
     for axis, table in tables.items():
         words = {key.value: value for key, value in table.value}
         if chosen[axis] not in words:
             raise UserError(f"{path} has no {chosen[axis]} in {axis}: choose one of {', '.join(words)}")
-        entries.update(_entries(path, words[chosen[axis]].value))
-    if tables:
-        entries = {key: _filled(entry, chosen) for key, entry in entries.items()}
+        entries.update(_entries(path, words[chosen[axis]].value, chosen))
     own = {key: entries[key].value for key in OWN_KEYS if key in entries}
     options = tuple(entry for entry in entries.values() if entry.key not in OWN_KEYS)
     return Experiment(path, options, own, member)
@@ -150,7 +139,8 @@ def _split(path: Path, nodes: list[Any]) -> tuple[dict[str, Any], list[Any]]:
     return tables, [pair for pair in nodes if pair[0].value not in wanted]
 
 
-def _entries(path: Path, nodes: list[Any]) -> dict[str, Entry]:
+def _entries(path: Path, nodes: list[Any], chosen: dict[str, str]) -> dict[str, Entry]:
+    """By key, the chosen words filled in. Raises UserError for what is not `key: value` or does not belong here."""
     entries: dict[str, Entry] = {}
     for key_node, value_node in nodes:
         line = key_node.start_mark.line + 1
@@ -164,15 +154,10 @@ def _entries(path: Path, nodes: list[Any]) -> dict[str, Entry]:
                 f"{path}, line {line}: {key} does not belong in a config ({COMPUTED_KEYS[key]}); "
                 f"give it to train.sh after `--` instead"
             )
+        for axis, word in chosen.items():
+            value = value.replace(f"{{{axis}}}", word)
         entries[key] = Entry(key, value, line)
     return entries
-
-
-def _filled(entry: Entry, chosen: dict[str, str]) -> Entry:
-    value = entry.value
-    for axis, word in chosen.items():
-        value = value.replace(f"{{{axis}}}", word)
-    return Entry(entry.key, value, entry.line)
 
 
 def _example(path: Path, tables: dict[str, Any]) -> str:

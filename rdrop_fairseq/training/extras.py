@@ -1,6 +1,6 @@
 """`python -m rdrop_fairseq.training.extras WORDS OF TRAIN`: which extras of setup.py a training needs, comma-separated.
 
-Asked before anything is installed, so it reads the config without YAML: with the standard library alone.
+It runs before anything is installed, so it reads the config with the standard library alone, without YAML.
 """
 
 from __future__ import annotations
@@ -12,21 +12,18 @@ from pathlib import Path
 
 from rdrop_fairseq.training.config import find_config
 
-# What a task needs beside fairseq itself.
-EXTRAS = {"summarization_rdrop": ("summarization",)}
 TASK = re.compile(r"^task:\s*([\w-]+)", re.MULTILINE)
 
 
 def extras(words: Sequence[str], root: Path) -> list[str]:
-    """The extras for `train`'s command line; of what is no config at all `train` itself will complain."""
-    found = ["fairseq"]
+    """The extras for `train`'s command line; `train` itself complains about an unknown config."""
     for word in words[: words.index("--")] if "--" in words else words:
         try:
             task = TASK.search(find_config(word, root).read_text(encoding="utf-8"))
         except (ValueError, ImportError, OSError):  # no config; to list what there is takes YAML
             continue
-        return [*found, *EXTRAS.get(task[1], ())] if task else found
-    return found
+        return ["fairseq", "summarization"] if task and task[1] == "summarization_rdrop" else ["fairseq"]
+    return ["fairseq"]
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def axes(path: Path) -> list[str]:
 
 
 def choices(path: Path, name: str) -> dict[str, str] | None:
-    """{axis: word} that make `name` (a file name, with or without .yaml) out of the family `path`; None if none do."""
+    """{axis: word} for which the family `path` is `name` (with or without .yaml); None if `name` is no member."""
     pattern = AXIS.sub(lambda axis: f"(?P<{axis[0]}>[a-z0-9.-]+)", re.escape(path.stem))
     match = re.fullmatch(pattern, name.removesuffix(".yaml"))
     return match.groupdict() if match and axes(path) else None

@@ -1,7 +1,7 @@
-"""Run as a program of its own: one product of matrices on each GPU in each precision; prints what came of it as JSON.
+"""A program: multiplies matrices on each GPU in each precision and prints the results as JSON.
 
-In a process of its own since a CUDA context takes some hundred MB that the training would miss. The capability alone
-says too little: torch's build for CUDA 13 shows a V100 and has no kernels for it.
+It is a separate process, since a CUDA context takes some hundred MB that the training needs. Reading the capability is
+not enough: torch's build for CUDA 13 lists a V100 but has no kernels for it.
 """
 
 from __future__ import annotations

@@ -1,50 +1,34 @@
 """`python -m rdrop_fairseq train CONFIG [DATA] [-- fairseq-train options]`: one experiment, on the devices there are.
 
-Everything that can be wrong is checked first (config, options, batch, data directory); then the fairseq-train command
-is printed and takes this process's place, its output shown and added to train.log in the save directory. Several
-devices go through torchrun. Run again, it goes on from checkpoint_last.pt, or from the newest checkpoint that is whole.
+Config, options, batch and data directory are checked first. Then the fairseq-train command is printed and replaces this
+process; its output is shown and appended to train.log in the save directory. Several devices are started by torchrun.
+The same command resumes from checkpoint_last.pt, or from the newest whole checkpoint.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import shutil
 import socket
-import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
-from rdrop_fairseq.errors import UserError
+from rdrop_fairseq.errors import UserError, install, positive
 from rdrop_fairseq.files import PACKAGE
+from rdrop_fairseq.training import hardware, options
 from rdrop_fairseq.training.batch import Batch, plan
 from rdrop_fairseq.training.config import Experiment, find_config, read_config
 from rdrop_fairseq.training.data import check_data
-from rdrop_fairseq.training.resume import instead_of_broken_last, only_one, updates_done
+from rdrop_fairseq.training.resume import instead_of_broken_last
+from rdrop_fairseq.training.run import Run, pretty
 
-# Fixed by the launcher; after `--` they would contradict what it has worked out.
+# Set by the launcher; given after `--` they would contradict it.
 RESERVED = ("--user-dir", "--distributed-world-size", "--distributed-init-method", "--distributed-rank")
 
-# fairseq's option for the batch of one GPU, by what it is counted in.
+# fairseq's option for the batch of one GPU, by unit.
 SIZES = {"tokens": "--max-tokens", "sentences": "--batch-size"}
-
-
-@dataclass(frozen=True)
-class Job:
-    """A training ready to start: the command, where it writes, and one line of what it will do."""
-
-    command: list[str]
-    save_dir: Path
-    log: Path
-    summary: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    finished: str = ""  # why there is nothing left to train
-    name: str = ""  # the same on each machine of a training on several; empty for one
 
 
 def argument_parser(prog: str) -> argparse.ArgumentParser:
@@ -56,30 +40,30 @@ def argument_parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument("data", metavar="DATA", nargs="?", help="binarized data directory (default: the config's)")
     parser.add_argument("--seed", type=int, help="random seed (default: the config's); kept apart in NAME.seedN")
     parser.add_argument("--save-dir", help="checkpoints and log (default: outputs/NAME)")
-    parser.add_argument("--update-freq", type=int, help="accumulate N batches (default: the recipe's effective batch)")
-    parser.add_argument("--precision", default="auto", help="auto (default), fp32, fp16 or bf16")
-    parser.add_argument("--processes", type=int, help="processes on this machine (default: one per GPU; 1 on a CPU)")
-    parser.add_argument("--nodes", type=int, default=1, help="machines; the same command is started on each")
+    parser.add_argument("--update-freq", type=positive, help="accumulate N batches (default: for the recipe's batch)")
+    parser.add_argument("--precision", choices=hardware.PRECISIONS, default="auto", help="default: auto")
+    parser.add_argument("--processes", type=positive, help="processes here (default: one per GPU; 1 on a CPU)")
+    parser.add_argument("--nodes", type=positive, default=1, help="machines; the same command is started on each")
     parser.add_argument("--rendezvous", metavar="HOST:PORT", help="where several machines meet: the first one")
     parser.add_argument("--root", type=Path, default=Path(), help=argparse.SUPPRESS)  # where configs/ and outputs/ are
-    parser.add_argument("--dry-run", action="store_true", help="check everything and print the command, no more")
+    parser.add_argument("--dry-run", action="store_true", help="check everything and print the command only")
     return parser
 
 
-def prepare(args: argparse.Namespace, extra: list[str]) -> Job:
-    """Check everything and put the command together. Raises UserError; nothing is written."""
-    from rdrop_fairseq.training import hardware, options, record
-
+def prepare(args: argparse.Namespace, extra: list[str], way_out: str = "--save-dir") -> Run:
+    """Check everything and build the command; writes nothing. Raises UserError for what would fail later."""
     experiment = read_config(Path(shown_path(find_config(args.config, args.root))), args.config)
     data = args.data or default_data(experiment, args.root)
-    extra = [*extra, *(["--seed", str(args.seed)] if args.seed is not None else [])]
-    for option in RESERVED:
-        if any(word.partition("=")[0] == option for word in extra):
+    for name in ("seed", "save_dir", "update_freq"):  # given before `--` or after it, they are the same options
+        if getattr(args, name) is not None:
+            extra = [*extra, f"--{name.replace('_', '-')}", str(getattr(args, name))]
+    for option in options.names(extra):
+        if option in RESERVED:
             raise UserError(f"{option} is set by the launcher: leave it out, see --processes and --nodes")
     words, seen = options.check(experiment, extra, data)
     check_data(data, getattr(seen, "source_lang", None), getattr(seen, "target_lang", None),
                experiment.own.get("prepare"))
-    save_dir = choose_save_dir(args, experiment, extra, seen)
+    save_dir = choose_save_dir(args.root, experiment, extra, seen)
     settle_pretrained(words, seen, args.root, save_dir)
     settle_restart(words, extra, seen, save_dir)
 
@@ -88,40 +72,32 @@ def prepare(args: argparse.Namespace, extra: list[str]) -> Job:
         raise UserError(f"--processes {args.processes}: this machine shows {machine.gpus} GPU(s)")
     processes = args.processes or machine.gpus or 1
     world_size = processes * args.nodes
-    batch = settle_batch(words, extra, seen, experiment, update_freq(args, extra, seen, experiment), world_size)
+    batch = settle_batch(words, extra, seen, experiment, world_size)
     chosen = any(getattr(seen, name, False) for name in ("fp16", "bf16", "amp"))
     precision = "as given" if chosen else machine.precision(args.precision)
     if precision in ("fp16", "bf16"):
         words.append(f"--{precision}")
     words += distributed_words(world_size, machine.gpus == 0)
 
-    shown = [shown_path(PACKAGE)]
-    command = [*runner(args, experiment, processes), data, "--user-dir", *shown, "--save-dir", str(save_dir)]
+    command = [*runner(args, experiment, processes), data]
+    command += ["--user-dir", shown_path(PACKAGE), "--save-dir", str(save_dir)]
     settled = (SIZES[batch.unit], "--update-freq") if batch else ()  # in `words`; given again, the last one would win
     command += words + without(extra, "--save-dir", *settled)
     state = "continues" if (save_dir / "checkpoint_last.pt").exists() else "starts"
     summary = f"{experiment.name} {state} in {save_dir}: {batch or 'batch as given'}; {precision}"
     log = "train.log" if args.nodes == 1 else f"train.{socket.gethostname()}.log"
-    effective = f"{batch.per_update} {batch.unit}" if batch else None
-    fixed = record.settings(seen, effective)
-    record.check(save_dir, fixed)
-    return Job(
+    run = Run(
         command,
         save_dir,
         save_dir / log,
+        seen,
         summary,
-        settings=fixed,
-        finished=reason_to_end(seen, save_dir),
-        name=args.rendezvous if args.nodes > 1 else "",
+        batch=f"{batch.per_update} {batch.unit}" if batch else None,
+        machines=args.rendezvous if args.nodes > 1 else "",
+        way_out=way_out,
     )
-
-
-def reason_to_end(seen: argparse.Namespace, save_dir: Path) -> str:
-    """Why fairseq would have nothing to train: it would make one update more, validate and save. Empty if it has."""
-    if not seen.max_update or seen.restore_file != "checkpoint_last.pt" or seen.reset_optimizer:
-        return ""
-    done = updates_done(save_dir)
-    return f"finished: {done} updates of {seen.max_update}" if done >= seen.max_update else ""
+    run.check()
+    return run
 
 
 def default_data(experiment: Experiment, root: Path) -> str:
@@ -131,21 +107,17 @@ def default_data(experiment: Experiment, root: Path) -> str:
     return shown_path(root / experiment.own["data"])
 
 
-def choose_save_dir(
-    args: argparse.Namespace, experiment: Experiment, extra: list[str], seen: argparse.Namespace
-) -> Path:
-    """--save-dir, before or after `--`, or outputs/NAME; a seed of its own has a directory of its own."""
-    if args.save_dir:
-        return Path(args.save_dir)
-    if any(word.partition("=")[0] == "--save-dir" for word in extra):
+def choose_save_dir(root: Path, experiment: Experiment, extra: list[str], seen: argparse.Namespace) -> Path:
+    """--save-dir, or outputs/NAME; with --seed outputs/NAME.seedN."""
+    given = options.names(extra)
+    if "--save-dir" in given:
         return Path(seen.save_dir)
-    seeded = any(word.partition("=")[0] == "--seed" for word in extra)
-    name = f"{experiment.name}.seed{seen.seed}" if seeded else experiment.name
-    return Path(shown_path(args.root / "outputs" / name))
+    name = f"{experiment.name}.seed{seen.seed}" if "--seed" in given else experiment.name
+    return Path(shown_path(root / "outputs" / name))
 
 
 def settle_pretrained(words: list[str], seen: argparse.Namespace, root: Path, save_dir: Path) -> None:
-    """Find the model to start from, unless training has begun. A config's relative path counts from `root`."""
+    """Find the model to start from, unless training has begun. A relative path in a config is relative to `root`."""
     if seen.finetune_from_model is None:
         return
     path = Path(seen.finetune_from_model)
@@ -157,70 +129,50 @@ def settle_pretrained(words: list[str], seen: argparse.Namespace, root: Path, sa
 
 
 def settle_restart(words: list[str], extra: list[str], seen: argparse.Namespace, save_dir: Path) -> None:
-    """Go on from another checkpoint if the last one was cut short by a kill, and say so; unless one was asked for."""
+    """Resume from another checkpoint, and say so, if a kill cut the last one short; unless --restore-file names one."""
     if seen.restore_file != "checkpoint_last.pt":
         return
     start = instead_of_broken_last(save_dir)
     if start is None:
         return
-    print(f"{save_dir}/checkpoint_last.pt is cut short: going on from {start.name}", file=sys.stderr)
+    print(f"{save_dir}/checkpoint_last.pt is cut short: resuming from {start.name}", file=sys.stderr)
     for given in (words, extra):  # fairseq takes only one of the two, and this training is past that
         given[:] = without(given, "--finetune-from-model")
     words += ["--restore-file", os.path.abspath(start)]
 
 
-def update_freq(
-    args: argparse.Namespace, extra: list[str], seen: argparse.Namespace, experiment: Experiment
-) -> Optional[int]:
-    """--update-freq if given, before or after `--`. None for a list by epochs, which is passed on as it is.
-
-    Raises UserError for such a list where the config fixes the effective batch.
-    """
-    if args.update_freq is not None:
-        if args.update_freq < 1:
-            raise UserError(f"--update-freq {args.update_freq}: a whole number above 0")
-        return args.update_freq
-    given = any(word.partition("=")[0] == "--update-freq" for word in extra)
-    if not given:
-        return None
-    if len(seen.update_freq) > 1 and (experiment.tokens_per_update or experiment.sentences_per_update):
-        raise UserError(
-            f"--update-freq {','.join(map(str, seen.update_freq))} changes the batch from epoch to epoch, but "
-            f"{experiment.path} fixes it: give one number, or take tokens-per-update (sentences-per-update) out of it"
-        )
-    return seen.update_freq[0] if len(seen.update_freq) == 1 else None
-
-
 def settle_batch(
-    words: list[str],
-    extra: list[str],
-    seen: argparse.Namespace,
-    experiment: Experiment,
-    given: Optional[int],
-    world_size: int,
+    words: list[str], extra: list[str], seen: argparse.Namespace, experiment: Experiment, world_size: int
 ) -> Optional[Batch]:
-    """Put max-tokens (or batch-size) and update-freq for this world size into `words`; None where the config leaves the
-    batch alone."""
-    unit = "sentences" if experiment.sentences_per_update else "tokens"
+    """Put max-tokens (or batch-size) and update-freq for this world size into `words`.
+
+    None, and nothing changed, if the config fixes no effective batch and `extra` no --update-freq, or one by epochs.
+
+    Raises UserError if the config fixes the batch, but names no size, or is given an --update-freq by epochs.
+    """
+    wanted, unit = experiment.per_update
     option = SIZES[unit]
-    wanted = experiment.sentences_per_update or experiment.tokens_per_update
     size = getattr(seen, option[2:].replace("-", "_"))
-    if size is None or (wanted is None and given is None):
-        if wanted is not None:
-            raise UserError(f"{experiment.path}: {unit}-per-update needs {option[2:]} beside it")
-        return None
-    if given is not None:
-        batch = Batch(size, given, world_size, unit)
+    given = seen.update_freq if "--update-freq" in options.names(extra) else []
+    if wanted is not None and size is None:
+        raise UserError(f"{experiment.path}: {unit}-per-update needs {option[2:]} beside it")
+    if wanted is not None and len(given) > 1:
+        raise UserError(
+            f"--update-freq {','.join(map(str, given))} changes the batch from epoch to epoch, but {experiment.path} "
+            f"fixes it: give one number, or take {unit}-per-update out of it"
+        )
+    if size is not None and len(given) == 1:
+        batch = Batch(size, given[0], world_size, unit)
         if wanted not in (None, batch.per_update):
             print(f"warning: the recipe's batch is {wanted} {unit} per update; this run's is {batch}", file=sys.stderr)
-    else:
-        assert wanted is not None
+    elif wanted is not None:
         batch = plan(wanted, size, world_size, unit)
+    else:
+        return None
     replace(words, option, str(batch.size))
-    if batch.size != size:
-        chosen = {word.partition("=")[0] for word in (*words, *extra)}
-        if f"{option}-valid" not in chosen:  # what is validated does not depend on the number of GPUs
-            words += [f"{option}-valid", str(getattr(seen, f"{option[2:].replace('-', '_')}_valid"))]
+    if batch.size != size and f"{option}-valid" not in options.names([*words, *extra]):
+        # what is validated does not depend on the number of GPUs
+        words += [f"{option}-valid", str(getattr(seen, f"{option[2:].replace('-', '_')}_valid"))]
     words += ["--update-freq", str(batch.update_freq)]
     return batch
 
@@ -228,8 +180,8 @@ def settle_batch(
 def distributed_words(world_size: int, cpu: bool) -> list[str]:
     """Options for `world_size` processes.
 
-    The size is always said: with one GPU per machine fairseq would take itself for alone. It reads torchrun's
-    environment itself, but divides by the number of GPUs doing so; on CPUs the rank -1 leaves reading to torch.
+    The size is always given: with one GPU per machine fairseq would assume that it is alone. fairseq reads torchrun's
+    environment, but divides by the number of GPUs; on CPUs rank -1 makes torch read it instead.
     """
     words = ["--distributed-world-size", str(world_size)]
     if cpu and world_size > 1:
@@ -239,7 +191,7 @@ def distributed_words(world_size: int, cpu: bool) -> list[str]:
 
 
 def runner(args: argparse.Namespace, experiment: Experiment, processes: int) -> list[str]:
-    """fairseq-train, under torchrun where there is more than one process."""
+    """fairseq-train, under torchrun if there is more than one process."""
     program = script("fairseq-train")
     if args.nodes > 1:
         if not args.rendezvous:
@@ -256,19 +208,14 @@ def script(name: str) -> str:
     beside = Path(sys.executable).parent / name
     found = str(beside) if beside.is_file() else shutil.which(name)
     if found is None:
-        raise UserError(f"{name} is not installed: pip install 'rdrop-fairseq[fairseq]'")
+        raise UserError(f"{name} is not installed: {install('fairseq')}")
     return shown_path(Path(found))
-
-
-def below_here(path: Path) -> bool:
-    """Is `path` below the current directory?"""
-    return Path.cwd() in Path(os.path.abspath(path)).parents
 
 
 def shown_path(path: Path) -> str:
     """`path` as a person would type it here: relative where it is below the current directory."""
     absolute = os.path.abspath(path)
-    return os.path.relpath(absolute) if below_here(Path(absolute)) else absolute
+    return os.path.relpath(absolute) if Path.cwd() in Path(absolute).parents else absolute
 
 
 def replace(words: list[str], option: str, value: str) -> None:
@@ -291,56 +238,17 @@ def without(words: list[str], *options: str) -> list[str]:
     return kept
 
 
-def pretty(command: list[str]) -> str:
-    """The command for reading and pasting: one option a line."""
-    lines: list[list[str]] = [[]]
-    for word in command:
-        if word.startswith("--") or Path(word).name == "fairseq-train":
-            lines.append([])
-        lines[-1].append(shlex.quote(word))
-    return " \\\n    ".join(" ".join(line) for line in lines if line)
-
-
-def become(job: Job) -> None:
-    """Turn this process into the training, its output going through `tee` into the log.
-
-    Signals and the exit status are then the training's own, and nothing of this process stays in memory. `tee -p`
-    writes the log to its end even where nobody reads the output any more (`train ... | head`).
-    """
-    from rdrop_fairseq.training import record
-
-    with only_one(job.save_dir / "lock", job.name) as lock:
-        record.check(job.save_dir, job.settings)  # once more: another training may have begun since
-        record.write(job.save_dir, job.settings)
-        if not job.name:
-            (job.save_dir / "lock").write_text(f"{os.getpid()}\n", encoding="utf-8")  # exec keeps the number
-        os.set_inheritable(lock.fileno(), True)
-        os.environ["PYTHONUNBUFFERED"] = "1"
-        # tee lives as long as any process of the training can write, and so does the lock
-        tee = subprocess.Popen(
-            ["tee", "-a", "-i", "-p", str(job.log)], stdin=subprocess.PIPE, pass_fds=[lock.fileno()]
-        )
-        assert tee.stdin is not None
-        os.dup2(tee.stdin.fileno(), 1)
-        os.dup2(tee.stdin.fileno(), 2)
-        tee.stdin.close()
-        print(f"# {datetime.now():%Y-%m-%d %H:%M:%S}  {job.summary}\n{pretty(job.command)}", flush=True)
-        os.execv(job.command[0], job.command)
-
-
 def main(argv: list[str], prog: str) -> Optional[int]:
-    """Command line entry; returns only for --dry-run and where there is nothing to train."""
+    """Command line entry; returns only for --dry-run and for a finished training."""
     cut = argv.index("--") if "--" in argv else len(argv)
     args = argument_parser(prog).parse_args(argv[:cut])
-    for name in ("processes", "nodes"):
-        if (getattr(args, name) or 1) < 1 or getattr(args, name) == 0:
-            raise UserError(f"--{name} {getattr(args, name)}: a whole number above 0")
-    job = prepare(args, argv[cut + 1 :])
+    run = prepare(args, argv[cut + 1 :])
     if args.dry_run:
-        print(f"# {job.summary}\n{pretty(job.command)}")
+        print(f"# {run.summary}\n{pretty(run.command)}")
         return 0
-    if job.finished:
-        print(f"{job.save_dir}: {job.finished}; `-- --max-update N` trains on")
+    if limit := run.finished():
+        print(f"{run.save_dir}: finished ({limit}); raise that limit after `--` to train on")
         return 0
-    become(job)
+    with run.claim() as lock:
+        run.become(lock)
     return None

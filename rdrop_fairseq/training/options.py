@@ -1,4 +1,4 @@
-"""What fairseq-train would accept, asked of fairseq's own parser before anything is loaded."""
+"""Check options with fairseq-train's own parser before anything is loaded."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from collections.abc import Iterable
 from typing import NoReturn, Optional
 
 import rdrop_fairseq
-from rdrop_fairseq.errors import UserError
+from rdrop_fairseq.errors import UserError, install
 from rdrop_fairseq.training.config import OWN_KEYS, Experiment
 
 
 class OptionError(Exception):
-    """What argparse has against a command line, instead of a usage text and an exit."""
+    """argparse's complaint, raised instead of a usage text and an exit."""
 
 
 def load_plugin() -> None:
     """Register this package's tasks and criteria, as --user-dir does in fairseq-train."""
-    logging.getLogger("fairseq").setLevel(logging.WARNING)  # it greets from every module that misses something optional
+    logging.getLogger("fairseq").setLevel(logging.WARNING)  # modules that miss something optional log that
     try:
         importlib.import_module("fairseq")
     except ImportError:
-        raise UserError("fairseq is not installed: pip install 'rdrop-fairseq[fairseq]'") from None
+        raise UserError(f"fairseq is not installed: {install('fairseq')}") from None
     rdrop_fairseq.register()
 
 
@@ -55,11 +55,11 @@ def check(experiment: Experiment, extra: list[str], data: str) -> tuple[list[str
     Raises UserError naming the key and the nearest known one; nothing of data or model is read.
     """
     load_plugin()
-    values = {entry.key: entry for entry in experiment.options}
+    values = {entry.key for entry in experiment.options}
+    overrides = names(extra)
     for name in ("arch", "task", "criterion"):
-        if name not in values and f"--{name}" not in extra:
+        if name not in values and f"--{name}" not in overrides:
             raise UserError(f"{experiment.path}: the key {name} is missing")
-    overrides = _overridden(extra)
     known = _known_options(experiment, extra)
     for entry in experiment.options:
         if f"--{entry.key}" not in known:
@@ -98,13 +98,8 @@ def _known_options(experiment: Experiment, extra: list[str]) -> dict[str, argpar
                 place = f"{experiment.path}, line {entry.line}: there is no {entry.key} {entry.value}"
                 raise UserError(place + _nearest(entry.value, action.choices))
             words += [f"--{entry.key}", entry.value]
-    choosing = {name for name, action in _actions(parser).items() if action.choices is not None}
-    for position, word in enumerate(extra):
-        name, _, value = word.partition("=")
-        if name in choosing:
-            words += [name, value or "".join(extra[position + 1 : position + 2])]
     try:
-        options.parse_args_and_arch(parser, input_args=words, parse_known=True)
+        options.parse_args_and_arch(parser, input_args=[*words, *extra], parse_known=True)
     except OptionError as error:
         raise UserError(f"{experiment.path}: {error}") from None
     return _actions(parser)
@@ -127,9 +122,9 @@ def _actions(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
     return {name: action for action in parser._actions for name in action.option_strings if name.startswith("--")}
 
 
-def _overridden(extra: list[str]) -> list[str]:
-    """The option names among `extra`."""
-    return [word.partition("=")[0] for word in extra if word.startswith("--")]
+def names(words: list[str]) -> list[str]:
+    """The options among `words`, without their values."""
+    return [word.partition("=")[0] for word in words if word.startswith("--")]
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

@@ -1,42 +1,37 @@
 """`quickstart`: from nothing to a trained R-Drop model, its BLEU and five translations, on two cores in ten minutes.
 
-    work/demo                    the demo corpus (see `prepare demo`), unless --data names one
+    work/verses-small            Bible verses, Spanish to English (see `prepare verses`), unless --data names a corpus
     work/quickstart/rdrop        checkpoints, train.log; in test/ the translation and its score
     work/quickstart/baseline     the same of plain training, with --compare
+    work/quickstart/*.hours      with --hours N: from the model of the ten minutes on, for N hours
 
-Whatever is there and whole is not done again, so the same command goes on where it was interrupted.
+Finished steps are not repeated, so the same command resumes where it was interrupted. The schedule of the hours has no
+end of its own, so a larger N continues the same training.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
-import re
+import math
+import os
 import signal
-import subprocess
 import sys
-import time
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Optional
 
-from rdrop_fairseq import files
-from rdrop_fairseq.corpus import demo
+from rdrop_fairseq.corpus import verses
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.scoring.text import read_lines
-from rdrop_fairseq.training.config import find_config, read_config
+from rdrop_fairseq.training import launch, record, resume
 from rdrop_fairseq.training.progress import Progress
-from rdrop_fairseq.training.resume import newest_whole, only_one
+from rdrop_fairseq.training.run import Run
 
-SYSTEMS = {"rdrop": "quickstart_rdrop", "baseline": "quickstart_baseline"}
-MESSAGES = "en"
+PAIRS = 1500  # few, so that ten minutes are enough for R-Drop to pay off
 SAMPLES = 5
 SAMPLE_WORDS = range(7, 16)  # long enough to say something, short enough for one line
 GENERATION = ("--max-tokens", "4000", "--max-len-a", "1.2", "--max-len-b", "10")
-WALL = re.compile(r"\bwall[= ](\d+)")
 
 
 @dataclass(frozen=True)
@@ -57,101 +52,78 @@ class Data:
         return self.folder / "text" / f"test.{language}"
 
     def check(self) -> None:
-        """Raises UserError unless this is what `prepare demo` makes, complete."""
+        """Raises UserError unless this is what `prepare verses` or `prepare demo` makes, complete."""
         needed = [self.binarized / f"dict.{self.target}.txt", self.text(self.source), self.text(self.target)]
         for path in needed:
             if not path.is_file():
-                raise UserError(f"{path} is missing: give --data a folder that `prepare demo` made, and its languages")
+                raise UserError(
+                    f"{path} is missing: give --data a folder that `prepare verses` or `prepare demo` made, with its "
+                    "--source and --target"
+                )
 
 
 @dataclass(frozen=True)
 class Training:
-    """One system's training."""
+    """One system's training. config: name of a file in configs/ below `root`; extra: options of fairseq-train. It ends
+    as the config says, or `hours` after the end of the training in the folder `start`, whose model it starts from."""
 
     name: str
-    config: Path
+    config: str
     data: Data
     save_dir: Path
     extra: tuple[str, ...]
+    root: Path = Path()
+    hours: float = 0.0
+    start: Optional[Path] = None
 
     @property
     def checkpoint(self) -> Path:
-        """The model at the end."""
-        return self.save_dir / "checkpoint_last.pt"
+        """The model at the end, or the best on valid of a training of hours, which is validated."""
+        return self.save_dir / ("checkpoint_best.pt" if self.hours else resume.LAST)
 
-    def number(self, option: str) -> int:
-        """A whole number among fairseq-train's options: from the command line, else the config's, else 0."""
-        if f"--{option}" in self.extra:
-            return int(self.extra[self.extra.index(f"--{option}") + 1])
-        return next((int(entry.value) for entry in read_config(self.config).options if entry.key == option), 0)
-
-    def key(self) -> str:
-        """What this training depends on; one with another key has nothing to go on from."""
-        parts = [self.config.read_text(encoding="utf-8"), files.sha256(self.data.binarized), *self.extra]
-        parts += [self.data.source, self.data.target]
-        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-    def command(self) -> list[str]:
-        """`train`, going on from the newest whole checkpoint."""
-        command = [sys.executable, "-m", "rdrop_fairseq", "train", str(self.config), str(self.data.binarized)]
-        command += ["--save-dir", str(self.save_dir), "--", *self.extra]
-        command += ["--source-lang", self.data.source, "--target-lang", self.data.target]
-        start = newest_whole(self.save_dir)
-        return command if start is None else [*command, "--restore-file", str(start.resolve())]
+    def run(self) -> Run:
+        """What `train` would start, on one device: the schedule is for the config's batch."""
+        words = [self.config, str(self.data.binarized), "--save-dir", str(self.save_dir), "--root", str(self.root)]
+        words += ["--processes", "1"]
+        extra = [*self.extra, "--source-lang", self.data.source, "--target-lang", self.data.target]
+        if self.start:
+            extra += ["--finetune-from-model", str(self.start / resume.LAST)]
+            # fairseq's clock continues that of the model it starts from
+            extra += ["--stop-time-hours", f"{self.hours + resume.seconds_done(self.start) / 3600:.5f}"]
+        return launch.prepare(launch.argument_parser("train").parse_args(words), extra, "--out")
 
 
 def train(training: Training) -> float:
-    """Trains, or goes on, or finds it done; returns the seconds that it took in all."""
-    record = training.save_dir / "training.json"
-    with only_one(training.save_dir / "quickstart.lock") as lock:  # `lock` is the training's own
-        known: dict[str, Any] = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-        key = training.key()
-        if known and known["key"] != key:
-            raise UserError(
-                f"{training.save_dir} holds a training with other data or settings: remove it, or give another --out"
-            )
-        if known.get("seconds") is None:
-            _write(record, {"key": key, "seconds": None})
-            known = {"key": key, "seconds": _run(training, lock.fileno())}
-            _write(record, known)
-        else:
+    """Train or resume, unless it is done; returns the seconds of training in all."""
+    run = training.run()
+    with run.claim() as lock:
+        if run.finished():
             _say("      done before")
-    return float(known["seconds"])
+        else:
+            _follow(training, run, lock)
+    return float(record.read(run.save_dir).get("seconds", 0.0))
 
 
-def _write(path: Path, record: dict[str, Any]) -> None:
-    with files.atomic(path, "w") as file:
-        file.write(json.dumps(record) + "\n")
+def _follow(training: Training, run: Run, lock: IO[str]) -> None:
+    """Train in a child process and show its progress on one line."""
+    run.log.touch()
+    start = getattr(run.seen, "rdrop_start_updates", 0)
+    left = None
+    if training.start:
+        done = resume.seconds_done(run.save_dir) or resume.seconds_done(training.start)
+        left = run.seen.stop_time_hours * 3600 - done
+    with run.log.open(encoding="utf-8", errors="replace") as log:
+        log.seek(0, os.SEEK_END)
+        with Progress(training.name, run.seen.max_update or 0, start, left) as progress:
+            rest = ""
 
-
-def _run(training: Training, lock: int) -> float:
-    """The training process, with its progress on one line; returns the seconds that fairseq counted."""
-    tail: deque[str] = deque(maxlen=40)
-    started, seconds = time.monotonic(), 0.0
-    pipe = subprocess.PIPE
-    with subprocess.Popen(
-        training.command(), stdout=pipe, stderr=subprocess.STDOUT, text=True, errors="replace", pass_fds=[lock]
-    ) as process:
-        (training.save_dir / "quickstart.lock").write_text(f"{process.pid}\n", encoding="utf-8")
-        assert process.stdout is not None
-        try:
-            total, start = training.number("max-update"), training.number("rdrop-start-updates")
-            with Progress(training.name, total, start) as progress:
-                for line in process.stdout:
-                    tail.append(line.strip())
+            def look(_: int) -> None:
+                nonlocal rest
+                *lines, rest = (rest + log.read()).split("\n")
+                for line in lines:
                     progress.line(line)
-                    if found := WALL.search(line):
-                        seconds = float(found[1])
-        except BaseException:
-            process.terminate()
-            raise
-    if process.returncode:
-        told = next((line for line in reversed(tail) if "rror" in line), tail[-1] if tail else "no output")
-        raise UserError(
-            f"the training stopped ({told}); its whole output is in {training.save_dir / 'train.log'}; "
-            "the same command goes on from the last checkpoint"
-        )
-    return seconds or time.monotonic() - started
+
+            run.follow(lock, look)
 
 
 def _say(text: str) -> None:
@@ -159,7 +131,7 @@ def _say(text: str) -> None:
 
 
 def score(training: Training) -> Path:
-    """Translates and scores the test part, unless that is done; returns the folder of texts and scores."""
+    """Translate and score the test part, unless that is done; returns the folder of texts and scores."""
     from rdrop_fairseq.scoring import results
     from rdrop_fairseq.scoring import score as scoring
 
@@ -177,7 +149,7 @@ def score(training: Training) -> Path:
 
 
 def samples(data: Data, systems: Sequence[tuple[str, Path]]) -> str:
-    """Five test sentences, evenly spread, with reference and what each system (name, scored folder) made of them."""
+    """Five test sentences, evenly spread: reference, each system's translation. systems: (name, scored folder)."""
     sources, references = read_lines(data.text(data.source)), read_lines(data.text(data.target))
     fitting = [number for number, line in enumerate(sources) if len(line.split()) in SAMPLE_WORDS]
     fitting = fitting or list(range(len(sources)))
@@ -189,17 +161,28 @@ def samples(data: Data, systems: Sequence[tuple[str, Path]]) -> str:
 
 
 def prepare(args: argparse.Namespace) -> Path:
-    """The demo corpus of the language that is not the messages' own."""
-    language = args.source if args.target == MESSAGES else args.target
-    folder = args.root / "work" / ("demo" if language == "de" else f"demo.{language}")
-    demo.main(["--lang", language, "--out", str(folder)], "prepare demo")
+    """Prepare a few verses of both languages; returns their folder."""
+    pair = f"{args.source}-{args.target}"
+    folder = args.root / "work" / ("verses-small" if pair == "es-en" else f"verses-small.{pair}")
+    languages = ["--source", args.source, "--target", args.target]
+    verses.main([*languages, "--pairs", str(PAIRS), "--out", str(folder)], "prepare verses")
     return folder
+
+
+def trainings(name: str, data: Data, args: argparse.Namespace, extra: Sequence[str]) -> list[Training]:
+    """A system's trainings: the ten minutes, then the hours, which start from the minutes' model."""
+    folder, config = (args.out or args.root / "work" / "quickstart") / name, f"quickstart_{name}"
+    first = Training(name, config, data, folder, tuple(extra), args.root)
+    if not args.hours:
+        return [first]
+    name, longer = f"{name}.hours", folder.with_name(f"{name}.hours")
+    return [first, Training(name, f"{config}_hours", data, longer, tuple(extra), args.root, args.hours, folder)]
 
 
 def quickstart(args: argparse.Namespace, extra: Sequence[str]) -> None:
     """All of it, step by step."""
-    wanted = [name for name in SYSTEMS if name == "rdrop" or args.compare]
-    steps = 1 + 2 * len(wanted) + args.compare + 1
+    names = ["rdrop", "baseline"] if args.compare else ["rdrop"]
+    steps = 1 + 2 * len(names) * (2 if args.hours else 1) + args.compare + 1
     number = 0
 
     def step(title: str) -> None:
@@ -210,23 +193,30 @@ def quickstart(args: argparse.Namespace, extra: Sequence[str]) -> None:
     step("data")
     data = Data(args.data or prepare(args), args.source, args.target)
     data.check()
-    seconds, scored = {}, {}
-    for name in wanted:
-        config = find_config(SYSTEMS[name], args.root)
-        training = Training(name, config, data, (args.out or args.root / "work" / "quickstart") / name, tuple(extra))
-        step(f"training: {name}")
-        seconds[name] = train(training)
-        step(f"translating the test part: {name}")
-        scored[name] = score(training)
+    seconds: dict[str, float] = {}
+    scored: dict[str, Path] = {}  # the last of each system
+    for name in names:
+        for training in trainings(name, data, args, extra):
+            step(f"training: {training.name}")
+            seconds[name] = seconds.get(name, 0.0) + train(training)
+            step(f"translating the test part: {training.name}")
+            scored[name] = score(training)
     if args.compare:
         step("comparison")
         from rdrop_fairseq.scoring import compare
 
-        for name in wanted:
+        for name in names:
             print(f"{name}: trained for {seconds[name]:.0f} s")
         compare.main([str(scored["baseline"]), str(scored["rdrop"]), "--convention", "sacrebleu"], "compare")
     step("five translations")
     print("\n" + samples(data, list(scored.items())))
+
+
+def _hours(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError("a number of hours above 0")
+    return value
 
 
 def main(argv: list[str], prog: str) -> None:
@@ -235,13 +225,17 @@ def main(argv: list[str], prog: str) -> None:
     parser = argparse.ArgumentParser(
         prog=prog,
         usage=f"{prog} [options] [-- options of fairseq-train]",
-        description="Data, training with R-Drop, BLEU and five translations; goes on where it was interrupted.",
+        description="Data, training with R-Drop, BLEU and five translations; resumes where it was interrupted.",
+    )
+    parser.add_argument(
+        "--hours", type=_hours, default=0.0, metavar="N", help="after the ten minutes, train on for N hours"
     )
     parser.add_argument("--compare", action="store_true", help="also train the baseline as long, and compare them")
     parser.add_argument(
-        "--data", type=Path, metavar="DIR", help="made by `prepare demo` (default: work/demo, made now)"
+        "--data", type=Path, metavar="DIR",
+        help="made by `prepare verses` or `prepare demo` (default: work/verses-small, made now)",
     )  # fmt: skip
-    parser.add_argument("--source", default="de", help="language to translate from (default: de)")
+    parser.add_argument("--source", default="es", help="language to translate from (default: es)")
     parser.add_argument("--target", default="en", help="language to translate into (default: en)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: work/quickstart")
     parser.add_argument("--root", type=Path, default=Path(), help=argparse.SUPPRESS)  # where configs/ is

@@ -1,14 +1,18 @@
-"""Going on with a training that was killed: which checkpoint is whole, and is it still running?
+"""Resuming a training: is it still running, which checkpoint is whole, has it reached a limit?
 
 fairseq writes a checkpoint under a temporary name and renames it, but then copies it to checkpoint_last.pt in place. A
-kill during that copy leaves half a file, which a resumed training would die on.
+kill during that copy leaves half a file, on which the resumed training would fail.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import errno
 import fcntl
+import math
+import os
+import re
 import sys
 import time
 import zipfile
@@ -20,11 +24,14 @@ from typing import IO
 from rdrop_fairseq import checkpoint
 from rdrop_fairseq.errors import UserError
 
-PATIENCE = 15.0  # seconds; a data loader's process notices within 5 that its training was killed
+LAST = "checkpoint_last.pt"
+# names that fairseq-train writes; an average beside them is not resumed from
+WRITTEN = re.compile(r"checkpoint(_last|_best|\d+|_\d+_\d+|\.best_.*)\.pt")
+PATIENCE = 15.0  # seconds; a data loader's worker ends within 5 s of its training
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a checkpoint is all there: torch.save's zip archive with its table at the end and every sum right."""
+    """Whether a checkpoint is complete: torch.save's zip archive with its table and correct checksums."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
@@ -33,15 +40,16 @@ def is_whole(path: Path) -> bool:
 
 
 def newest_whole(save_dir: Path) -> Path | None:
-    """The checkpoint that was written last and is whole; None if there is none."""
-    written = [(path.stat().st_mtime_ns, path) for path in save_dir.glob("checkpoint*.pt")]
-    return next((path for _, path in sorted(written, reverse=True) if is_whole(path)), None)
+    """The last whole checkpoint that fairseq-train wrote; None without one."""
+    found = [path for path in save_dir.glob("checkpoint*.pt") if WRITTEN.fullmatch(path.name)]
+    newest_first = sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    return next(filter(is_whole, newest_first), None)
 
 
 def instead_of_broken_last(save_dir: Path) -> Path | None:
-    """The newest whole checkpoint where checkpoint_last.pt, which fairseq would go on from, is cut short; None where
-    it is whole or there is none. UserError if nothing else is whole."""
-    last = save_dir / "checkpoint_last.pt"
+    """The newest whole checkpoint if checkpoint_last.pt is cut short; None if it is whole or missing. Raises UserError
+    if no checkpoint is whole."""
+    last = save_dir / LAST
     if not last.exists() or is_whole(last):
         return None
     found = newest_whole(save_dir)
@@ -50,22 +58,53 @@ def instead_of_broken_last(save_dir: Path) -> Path | None:
     return found
 
 
-def updates_done(save_dir: Path) -> int:
-    """Updates of the training that checkpoint_last.pt holds; 0 where there is none, or none that can be read."""
+def seconds_done(save_dir: Path) -> float:
+    """Seconds of training that checkpoint_last.pt counts; 0.0 without one."""
     try:
-        history = checkpoint.load(save_dir / "checkpoint_last.pt").get("optimizer_history") or [{}]
+        extra = checkpoint.load(save_dir / LAST).get("extra_state") or {}
     except UserError:
-        return 0
-    return int(history[-1].get("num_updates", 0))
+        return 0.0
+    return float(extra.get("previous_training_time", 0.0))
+
+
+def limit_reached(save_dir: Path, seen: argparse.Namespace) -> str:
+    """Which limit of `seen` (fairseq-train's options) the training in `save_dir` has reached; empty if none.
+
+    fairseq itself would train one more update, validate and save. Raises nothing: fairseq reports an unreadable
+    checkpoint.
+    """
+    if seen.restore_file != LAST or seen.reset_optimizer or seen.reset_dataloader or seen.reset_lr_scheduler:
+        return ""
+    try:
+        state = checkpoint.load(save_dir / LAST)
+    except UserError:
+        return ""
+    updates = (state.get("optimizer_history") or [{}])[-1].get("num_updates", 0)
+    groups = (state.get("last_optimizer_state") or {}).get("param_groups") or [{}]
+    rate = groups[0].get("lr", math.inf)
+    extra = state.get("extra_state") or {}
+    epoch = (extra.get("train_iterator") or {}).get("epoch", 0)  # the one that follows
+    hours = extra.get("previous_training_time", 0) / 3600
+    kept = [part for part in extra.values() if isinstance(part, dict) and "patience_runs" in part]  # by our tasks
+    since = updates - max((part.get("patience_best_update", 0) for part in kept), default=0)
+    share = getattr(seen, "patience_share", 0.0) or 0.0
+    waited = max((part["patience_runs"] for part in kept), default=0) if since >= share * updates else 0
+    reached = {
+        f"{updates} updates, --max-update {seen.max_update}": 0 < (seen.max_update or 0) <= updates,
+        f"{epoch - 1} epochs, --max-epoch {seen.max_epoch}": 0 < (seen.max_epoch or 0) < epoch,
+        f"{hours:.2f} hours, --stop-time-hours {seen.stop_time_hours:g}": 0 < seen.stop_time_hours < hours,
+        f"validations without a better one: {waited}, --patience {seen.patience}": 0 < seen.patience <= waited,
+        f"learning rate {rate:g}, --stop-min-lr {seen.stop_min_lr:g}": rate <= seen.stop_min_lr,
+    }
+    return next((limit for limit, there in reached.items() if there), "")
 
 
 @contextlib.contextmanager
 def only_one(path: Path, job: str = "") -> Iterator[IO[str]]:
-    """Holds the lock file `path`, which to give on to a child process (pass_fds) makes it last as long as that one.
+    """Hold the lock file `path`. A child process that inherits it (pass_fds) holds it as long as it lives.
 
-    job: what the machines of one training call it; they share the lock, each being started by a command of its own.
-    Raises UserError if another process has it: one that is in use, or a child that outlived its parent. A file system
-    that keeps no locks is used without one, with a warning.
+    job: the common name of a training on several machines, which share the lock. Raises UserError if another process
+    holds it: another command, or a child that outlived its parent. Warns on a file system without locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+", encoding="utf-8") as lock:
@@ -82,12 +121,12 @@ def _locked(lock: IO[str], job: str) -> bool:
     while time.monotonic() < until:
         try:
             if _flock(lock, fcntl.LOCK_EX):
+                lock.truncate(0)
+                lock.write(f"{job or os.getpid()}\n")
+                lock.flush()
                 if not job:
                     return True
-                lock.truncate(0)
-                lock.write(f"{job}\n")
-                lock.flush()
-            # between giving up the lock for one alone and having the shared one, another job may have come
+            # another job may take the lock between our exclusive and our shared one
             if job and _content(lock) == job and _flock(lock, fcntl.LOCK_SH) and _content(lock) == job:
                 return True
         except OSError as error:

@@ -8,7 +8,6 @@ not reproduce: the table has median and best over seeds, and says how many there
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import signal
@@ -43,14 +42,9 @@ class Study:
         return self.out / f"{name(task, system)}.seed{seed}"
 
     def result(self, task: str, system: str, seed: int) -> dict[str, Any] | None:
-        """What a finished training reached; None for one that is not finished."""
+        """The result of a finished training; None if it is not finished."""
         path = self.folder(task, system, seed) / RESULT
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        except ValueError as error:
-            raise UserError(f"{path} is not readable as JSON: delete it to do that training again") from error
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
     def scores(self, task: str, system: str) -> dict[int, float]:
         """Scores in percent by seed."""
@@ -58,7 +52,7 @@ class Study:
         return {seed: result["best"] for seed, result in found.items() if result is not None}
 
     def train(self) -> None:
-        """Everything that is not finished. Raises UserError where a training fails; the others stay as they are."""
+        """Runs every training that is not finished. Raises UserError if one fails; the finished ones stay."""
         waiting = [run for run in self.runs() if self.result(*run) is None]
         for task in dict.fromkeys(task for task, _, _ in waiting):  # data, model and options, before the first hour
             self._launch(task, "rdrop", self.seeds[0], "--dry-run")
@@ -73,8 +67,12 @@ class Study:
         paths = [str(files.PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
         quiet = subprocess.DEVNULL if "--dry-run" in words else None
-        with ending_with_us(subprocess.Popen(command, env=environment, stdout=quiet)) as process:
+        process = subprocess.Popen(command, env=environment, stdout=quiet)
+        try:
             status = process.wait()
+        finally:
+            process.terminate()  # nothing where it has ended
+            process.wait()
         if status:
             raise UserError(
                 f"{name(task, system)}, seed {seed}, ended with status {status} (see above, and train.log in "
@@ -82,7 +80,7 @@ class Study:
             )
 
     def _finish(self, task: str, system: str, seed: int) -> None:
-        """Notes the score; keeps one checkpoint, the best one of the best seed: each is 4 GB for RoBERTa-large."""
+        """Records the score and keeps only the best seed's best checkpoint: each is 4 GB for RoBERTa-large."""
         folder = self.folder(task, system, seed)
         state = checkpoint.load(folder / "checkpoint_best.pt")
         metric = checkpoint.option(state, "checkpoint", "best_checkpoint_metric")
@@ -103,23 +101,6 @@ def name(task: str, system: str) -> str:
     return f"glue_{task}_{MODEL}_{system}"
 
 
-@contextlib.contextmanager
-def ending_with_us(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """A training that is ended when we are: SIGTERM becomes an exception, and the training gets one, too."""
-
-    def stop(*_: object) -> None:
-        raise SystemExit(128 + signal.SIGTERM)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield process
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        if process.poll() is None:
-            process.terminate()
-            process.wait()
-
-
 def table(study: Study) -> str:
     """Markdown: median and best over seeds of both systems, and what the paper has."""
     lines = [
@@ -127,9 +108,8 @@ def table(study: Study) -> str:
         "| published: baseline | published: R-Drop |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    medians: dict[str, list[float]] = {system: [] for system in SYSTEMS}
-    for task in study.tasks:
-        scores = {system: list(study.scores(task, system).values()) for system in SYSTEMS}
+    found = {task: {each: list(study.scores(task, each).values()) for each in SYSTEMS} for task in study.tasks}
+    for task, scores in found.items():
         theirs = {row.system: row for row in published.TABLE[f"glue.{task}"]}
         metric = theirs[PUBLISHED[0]].convention.metric
         counts = " / ".join(dict.fromkeys(str(len(scores[system])) for system in SYSTEMS))
@@ -138,10 +118,8 @@ def table(study: Study) -> str:
         gain = f"{statistics.median(scores['rdrop']) - statistics.median(scores['baseline']):+.1f}" if both else "-"
         cells += [gain, *(theirs[system].score for system in PUBLISHED)]
         lines.append(f"| {TASKS[task].name} | {metric} | {counts} | " + " | ".join(cells) + " |")
-        for system, found in scores.items():
-            medians[system] += [statistics.median(found)] if found else []
-    if set(study.tasks) == set(TASKS) and all(len(found) == len(TASKS) for found in medians.values()):
-        means = {system: statistics.mean(found) for system, found in medians.items()}
+    if set(found) == set(TASKS) and all(all(scores.values()) for scores in found.values()):
+        means = {each: statistics.mean(statistics.median(s[each]) for s in found.values()) for each in SYSTEMS}
         theirs = {row.system: row for row in published.TABLE["glue.mean"]}
         cells = [f"{means[system]:.2f}" for system in SYSTEMS] + [f"{means['rdrop'] - means['baseline']:+.2f}"]
         cells += [theirs[system].score for system in PUBLISHED]
@@ -158,13 +136,14 @@ def main(argv: list[str], prog: str) -> int | None:
     parser.add_argument("tasks", nargs="*", metavar="TASK", help=f"of {', '.join(TASKS)} (default: all)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5], metavar="N", help="default: 1 to 5")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the trainings go (default: outputs/glue)")
-    parser.add_argument("--report", action="store_true", help="train nothing: the table of what is finished")
+    parser.add_argument("--report", action="store_true", help="train nothing: the table of the finished trainings")
     parser.add_argument("--root", type=Path, default=Path(), help=argparse.SUPPRESS)  # where configs/ and outputs/ are
     args = parser.parse_args(argv[:cut])
     tasks = [task.lower().replace("-", "") for task in args.tasks] or list(TASKS)
     for given, task in zip(args.tasks, tasks):
         if task not in TASKS:
-            raise UserError(f"{given} is no task of GLUE that is known here: choose of {', '.join(TASKS)}")
+            raise UserError(f"{given} is not a task of GLUE that is known here: choose from {', '.join(TASKS)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the training too, as Ctrl-C does
     study = Study(args.root, args.out or args.root / "outputs" / "glue", tasks, args.seeds, argv[cut + 1 :])
     if not args.report:
         study.train()

@@ -1,5 +1,5 @@
-"""`predict CHECKPOINT DATA [FILE]`: class and probability (or number) of each line, a sentence or a pair with a tab
-between. With --glue TASK: the test sets of a task of GLUE, in the format that the benchmark's server takes."""
+"""`predict CHECKPOINT DATA [FILE]`: class and probability (or number) of each line, which is a sentence or two with a
+tab between them. With --glue TASK: the test sets of a task of GLUE, in the format of the benchmark's server."""
 
 from __future__ import annotations
 
@@ -10,40 +10,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rdrop_fairseq import files
-from rdrop_fairseq.corpus.glue_tasks import TASKS, Task
-from rdrop_fairseq.errors import UserError
+from rdrop_fairseq.corpus.glue_tasks import HIGHEST_SCORE, TASKS, Task
+from rdrop_fairseq.errors import UserError, positive
+from rdrop_fairseq.scoring.text import read_lines
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from rdrop_fairseq.understanding.predictor import Predictor
 
-HIGHEST_SCORE = 5.0  # of STS-B, which is trained on scores between 0 and 1
-
 
 def read(path: Path | None, inputs: int) -> list[list[str]]:
-    """The sentences of each line of a file, or of stdin; UserError names the first line that is not as wanted."""
-    try:
-        data = path.read_bytes() if path is not None else sys.stdin.buffer.read()
-        lines = data.decode("utf-8").split("\n")
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; give a text file, one sentence a line") from error
-    except UnicodeDecodeError as error:
-        where = f"{path or 'stdin'} is not UTF-8 (byte {error.start})"
-        raise UserError(f"{where}: convert it, for example with iconv") from None
-    rows = [line.rstrip("\r").split("\t") for line in (lines[:-1] if lines[-1] == "" else lines)]
+    """The sentences of each line of a file, or of stdin. Raises UserError for the first line of another form."""
+    rows = [line.rstrip("\r").split("\t") for line in read_lines(path)]
     wanted = "one sentence" if inputs == 1 else "two sentences with a tab between them"
     for number, row in enumerate(rows, 1):
         if len(row) != inputs or not all(sentence.strip() for sentence in row):
             what = "an empty sentence" if len(row) == inputs else f"{len(row)} fields"
             raise UserError(f"{path or 'stdin'}, line {number}: {what}; this checkpoint reads {wanted} a line")
-    if not rows:
-        raise UserError(f"{path or 'stdin'} is empty: give {wanted} a line")
     return rows
 
 
 def answers(outputs: Tensor, classes: tuple[str, ...]) -> Iterator[str]:
-    """A line for each row of outputs [n, C]: class, tab, its probability; the numbers themselves without classes."""
+    """A line for each row of outputs [n, C]: class, tab, probability; without classes the numbers themselves."""
     if not classes:
         yield from (" ".join(f"{value:.6g}" for value in row) for row in outputs.tolist())
         return
@@ -54,14 +43,14 @@ def answers(outputs: Tensor, classes: tuple[str, ...]) -> Iterator[str]:
 def submission(outputs: Tensor, task: Task, classes: tuple[str, ...]) -> str:
     """A file for GLUE's server: a header, then number and prediction of each line of the test set."""
     if task.labels:
-        told = [classes[place] for place in outputs.argmax(-1).tolist()]
+        predictions = [classes[place] for place in outputs.argmax(-1).tolist()]
     else:
-        told = [f"{min(HIGHEST_SCORE, max(0.0, HIGHEST_SCORE * value)):.3f}" for value in outputs[:, 0].tolist()]
-    return "index\tprediction\n" + "".join(f"{number}\t{answer}\n" for number, answer in enumerate(told))
+        predictions = [f"{min(HIGHEST_SCORE, max(0.0, HIGHEST_SCORE * value)):.3f}" for value in outputs[:, 0].tolist()]
+    return "index\tprediction\n" + "".join(f"{number}\t{answer}\n" for number, answer in enumerate(predictions))
 
 
 def write_submission(predictor: Predictor, task: Task, out: Path, batch_size: int) -> list[Path]:
-    """The files of one task; returns their paths. UserError for a checkpoint of a task with other labels."""
+    """The files of one task; returns their paths. Raises UserError for a checkpoint of a task with other labels."""
     if sorted(predictor.classes) != sorted(task.labels):
         has = ", ".join(predictor.classes) or "numbers"
         wants = ", ".join(task.labels) or "numbers"
@@ -83,11 +72,9 @@ def main(argv: list[str], prog: str) -> int | None:
     parser.add_argument("file", type=Path, nargs="?", metavar="FILE", help="sentences, one a line (default: stdin)")
     parser.add_argument("--glue", metavar="TASK", choices=sorted(TASKS), help="predict a task's test sets instead")
     parser.add_argument("--out", type=Path, metavar="PATH", help="file, with --glue folder, to write (default: stdout)")
-    parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="sentences at a time (default: 32)")
+    parser.add_argument("--batch-size", type=positive, default=32, metavar="N", help="sentences (default: 32)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
     args = parser.parse_args(argv)
-    if args.batch_size < 1:
-        raise UserError("--batch-size must be at least 1")
     if args.glue and (args.file or not args.out):
         raise UserError("--glue predicts the test sets of DATA: leave FILE out, and name a folder with --out")
 

@@ -1,8 +1,9 @@
-"""A fine-tuned checkpoint, asked for the classes or numbers of sentences."""
+"""Predicts classes or numbers of sentences with a fine-tuned checkpoint."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tqdm import tqdm
 from rdrop_fairseq import checkpoint
 from rdrop_fairseq.corpus.gpt2_bpe import ENCODER, MERGES, Gpt2Bpe
 from rdrop_fairseq.errors import UserError
+from rdrop_fairseq.summarizing.summarizer import batches
 from rdrop_fairseq.tasks.parts.pretrained import DEFAULT_RESTORE_FILE
 
 
@@ -44,7 +46,7 @@ class Predictor:
         self.classes: tuple[str, ...] = getattr(self.task, "class_names", ())
 
     def encode(self, sentences: Sequence[str]) -> Tensor:
-        """Token ids of a sentence or pair as the task makes them: <s> a </s> </s> b </s>, cut to what is read."""
+        """Token ids of a sentence or pair as the task makes them: <s> a </s> </s> b </s>, cut to the model's length."""
         options = self.task.cfg
         parts = []
         for sentence, first in zip(sentences, (options.init_token, options.separator_token)):
@@ -63,7 +65,7 @@ class Predictor:
         """The head's outputs [n, C] on the CPU, in the order of `tokens`."""
         found: dict[int, Tensor] = {}
         with tqdm(total=len(tokens), unit="sentences", mininterval=1.0) as bar:
-            for numbers in _batches([len(line) for line in tokens], batch_size):
+            for numbers in batches(dict(enumerate(map(len, tokens))), sys.maxsize, batch_size):
                 head = self.model(
                     **self._net_input([tokens[number] for number in numbers]),
                     features_only=True,
@@ -83,9 +85,3 @@ class Predictor:
             rolled = [line.roll(1) for line in lines]
             batch["prev_output_tokens"] = data_utils.collate_tokens(rolled, pad).to(self.device)
         return batch
-
-
-def _batches(lengths: list[int], size: int) -> Iterator[list[int]]:
-    """Numbers of sentences, long ones first, `size` at a time."""
-    order = sorted(range(len(lengths)), key=lambda number: -lengths[number])
-    return (order[start : start + size] for start in range(0, len(order), size))

@@ -1,4 +1,4 @@
-"""A batch -> m views of it through the model: in one stacked forward, one per view, or one encoder run for all."""
+"""Runs m views of a batch through the model: in one stacked forward, in one per view, or with one encoder run."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ MODES = ("auto", "stacked", "separate", "shared-encoder")
 
 @dataclass(frozen=True)
 class Views:
-    """How the m views of a batch are run, and how they differ beside their dropout masks.
+    """How the m views of a batch are run, and how they differ apart from their dropout masks.
 
-    count: m; mode: one of MODES; cutoff: what is cut of which view; rates: a dropout rate for each view, () for the
-    model's own. Raises UserError where these contradict each other.
+    count: m. mode: one of MODES. cutoff: what to zero in which views. rates: a dropout rate for each view, or () for
+    the model's own. Raises UserError for combinations that contradict each other.
     """
 
     count: int
@@ -43,7 +43,7 @@ class Views:
             raise UserError("cutoff makes the views' sources differ, so they cannot share an encoder run: use stacked")
 
     def of(self, model: nn.Module) -> ModelViews:
-        """These views for one model, with the mode that fits it. Raises UserError where it cannot be run that way."""
+        """These views for one model, with "auto" resolved. Raises UserError for a mode that the model cannot run in."""
         mode = self.mode
         if mode == "auto":
             mode = "separate" if self.rates or needs_separate(model) else "stacked"
@@ -56,9 +56,9 @@ class Views:
 
 @dataclass(frozen=True)
 class ModelViews:
-    """The views of one model: what is found out once, and used for every batch.
+    """The views of one model, with properties of the model that are looked up once.
 
-    model: as it is called; inner: the same without its wrappers; mode: never "auto".
+    model: the model as it is called. inner: the same without its wrappers. mode: never "auto".
     """
 
     views: Views
@@ -69,8 +69,8 @@ class ModelViews:
     def run(self, net_input: dict[str, Any], sentences: int, count: Optional[int] = None, **kwargs: Any) -> Any:
         """The model's output for the views of a batch, stacked along dimension 0: (tensor [m*B, ...], extra).
 
-        net_input: for B = `sentences` sentences, not changed. count: m, or 1 for plain training: nothing is cut then,
-        and the model's own dropout rates apply. `extra` is that of the only forward, or of the last one.
+        net_input: keyword arguments for B = `sentences` sentences, not changed. count: m, or 1 for plain training, with
+        nothing cut and the model's own dropout rates. `extra` comes from the last forward.
         """
         count = self.views.count if count is None else count
         if count == 1:

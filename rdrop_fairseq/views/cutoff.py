@@ -1,16 +1,15 @@
 """Cutoff (Shen et al. 2020, arXiv 2009.13818): part of the input embeddings of a view is zeroed.
 
-token: each token by itself with probability `rate`; span: one contiguous stretch of a sentence, `rate` of its tokens
-long (rounded up or down at random, so that short sentences lose `rate` on average too); feature: each dimension of the
-embedding with probability `rate`, all along a sentence. What remains is not scaled up: this is not dropout.
+token: each token with probability `rate`, independently. span: one contiguous stretch of a sentence, of `rate` times
+its tokens (rounded up or down at random, so that short sentences also lose `rate` on average). feature: each dimension
+of the embedding with probability `rate`, for all tokens of a sentence. Unlike dropout, the rest is not scaled up.
 
-Token embeddings are cut before positions are added and before any layer norm (as SimCut does, Gao et al. 2022), by
-forward hooks that live as long as one forward: model classes stay as they are.
+Token embeddings are cut before positions are added and before any layer norm, as in SimCut (Gao et al. 2022). Forward
+hooks that exist during one forward do it, so model classes need no change.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,9 +31,9 @@ SIDES = ("encoder", "decoder")
 class Cutoff:
     """What is cut, in which views.
 
-    kind: one of KINDS; rate: in [0, 1]; views: numbers of the views that are cut; source_specials, target_specials:
-    classes that never are (bos, eos, pad). The first decoder input is kept whatever it is. UserError for a kind or
-    rate that is none.
+    kind: one of KINDS. rate: in [0, 1]. views: numbers of the views to cut. source_specials, target_specials: symbols
+    that are never cut (bos, eos, pad). The first decoder input is never cut. Raises UserError for an unknown kind or a
+    rate outside [0, 1].
     """
 
     kind: str
@@ -47,12 +46,12 @@ class Cutoff:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise UserError(f"the kind of cutoff must be one of {', '.join(KINDS)}, got {self.kind!r}")
-        check_rate(self.rate)
+        if not 0 <= self.rate <= 1:  # NaN is not, either
+            raise UserError(f"--rdrop-cutoff-rate must be in [0, 1], got {self.rate}")
 
     @classmethod
     def of_task(cls, task: Any, kind: str, rate: float, views: tuple[int, ...]) -> Optional[Cutoff]:
         """Cutoff with the special symbols of a fairseq task's dictionaries; None if nothing would be cut."""
-        check_rate(rate)
         if kind == "none" or rate == 0 or not views:
             return None
         target = task.target_dictionary
@@ -64,7 +63,7 @@ class Cutoff:
         """Which of the tokens [B, T] may be cut: bool [B, T]."""
         specials = self.source_specials if side == "encoder" else self.target_specials
         kept = torch.zeros_like(tokens, dtype=torch.bool)
-        for special in specials:  # a tensor of them would be a copy that the host waits for
+        for special in specials:  # the host would wait for a copy of a tensor of them
             kept |= tokens.eq(special)
         if side == "decoder":
             text = tokens.ne(self.target_padding)
@@ -72,14 +71,9 @@ class Cutoff:
         return ~kept
 
 
-def check_rate(rate: float) -> None:
-    """UserError unless a share of tokens or dimensions."""
-    if not (math.isfinite(rate) and 0 <= rate <= 1):
-        raise UserError(f"--rdrop-cutoff-rate must be in [0, 1], got {rate}")
-
-
 def parse_views(text: str, views: int) -> tuple[int, ...]:
-    """"all", "rest" (every view but the first) or numbers such as "0,2", of `views` views; UserError otherwise."""
+    """The views named by "all", "rest" (all but the first) or numbers such as "0,2", out of `views`. Raises UserError
+    for anything else."""
     if text in ("all", "rest"):
         return tuple(range(views))[text == "rest" :]
     words = text.split(",")
@@ -92,9 +86,9 @@ def parse_views(text: str, views: int) -> tuple[int, ...]:
 
 
 def own_generator(device: torch.device) -> Generator:
-    """A generator that the seed of torch's default generator fixes, and that differs between data-parallel workers.
+    """A generator seeded from torch's default generator and the number of this data-parallel worker.
 
-    fairseq seeds all workers alike before every update: from the default generator they would cut the same places.
+    fairseq seeds all workers alike before every update: with the default generator they would cut the same positions.
     """
     seed = int(torch.randint(2**62, ()))
     worker = distributed.get_data_parallel_rank() if torch.distributed.is_initialized() else 0
@@ -102,9 +96,9 @@ def own_generator(device: torch.device) -> Generator:
 
 
 def draw(kind: str, rate: float, cuttable: Tensor, width: int, generator: Optional[Generator] = None) -> Tensor:
-    """What to zero of embeddings [B, T, width]: bool, [B, T, 1] or [B, T, width].
+    """Which entries of embeddings [B, T, width] to zero: bool, [B, T, 1] or [B, T, width].
 
-    cuttable: bool [B, T]; nothing else is cut. generator: of the same device; None for the device's default one.
+    cuttable: bool [B, T], the tokens that may be cut. generator: on the same device; None for the device's default.
     """
     rows, _ = cuttable.shape
     chances = partial(torch.rand, device=cuttable.device, generator=generator)
@@ -122,10 +116,10 @@ def draw(kind: str, rate: float, cuttable: Tensor, width: int, generator: Option
 
 @contextmanager
 def cutting(model: nn.Module, cutoff: Optional[Cutoff], views: Sequence[int]) -> Iterator[None]:
-    """While this is open, a forward of the unwrapped `model` cuts its inputs; `views`: the view of each block of rows.
+    """Within this context, a forward of the unwrapped `model` cuts its inputs. views: the view of each block of rows.
 
-    Afterwards, exception or not, the model is as it was. UserError for a model that does not embed its inputs where
-    fairseq's encoders and decoders do.
+    The model is restored afterwards, also after an exception. Raises UserError for a model whose encoder or decoder
+    does not embed its input by `embed_tokens`.
     """
     if cutoff is None or not set(views) & set(cutoff.views):
         yield
@@ -147,7 +141,7 @@ def cutting(model: nn.Module, cutoff: Optional[Cutoff], views: Sequence[int]) ->
             handle.remove()
     unseen = sorted(set(sides) - hooks.seen)
     if unseen:
-        raise UserError(f"the {' and the '.join(unseen)} did not call embed_tokens, where cutoff would reach its input")
+        raise UserError(f"the {' and the '.join(unseen)} did not call embed_tokens, so cutoff cannot reach its input")
 
 
 def _embedding(model: nn.Module, side: str) -> tuple[nn.Module, nn.Module]:
@@ -162,7 +156,7 @@ def _embedding(model: nn.Module, side: str) -> tuple[nn.Module, nn.Module]:
 
 
 class _Hooks:
-    """The hooks of one forward; they know whether the encoder or the decoder is calling the embedding."""
+    """The hooks of one forward. They keep track of whether the encoder or the decoder calls the embedding."""
 
     def __init__(self, cutoff: Cutoff, views: Sequence[int]) -> None:
         self.cutoff = cutoff
@@ -177,7 +171,7 @@ class _Hooks:
         self.side = None
 
     def cut(self, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Optional[Tensor]:
-        """The embeddings [m*B, T, d] of tokens [m*B, T] with what is cut zeroed."""
+        """Zeroes the cut part of the embeddings [m*B, T, d] of tokens [m*B, T]."""
         if self.side is None:
             return None
         self.seen.add(self.side)

@@ -1,23 +1,21 @@
-"""What torch's DistributedDataParallel does not do, asked before the first backward, whose error names no way out.
+"""Checks for combinations that torch's DistributedDataParallel cannot train: its own error, in the first backward, does
+not say what to do.
 
-It counts on each parameter's gradient being ready exactly once in a backward, and on every parameter having one.
-Each case below was tried with it (torch 2.13); --ddp-backend legacy_ddp reduces after the backward and does them all.
+It requires that every parameter gets a gradient, and gets it exactly once in a backward. Each case below was tried with
+torch 2.13. --ddp-backend legacy_ddp reduces gradients after the backward and trains all of them.
 """
 
 from __future__ import annotations
 
-from fairseq.modules import LayerDropModuleList
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from rdrop_fairseq.errors import UserError
-from rdrop_fairseq.views.models import wrappers
+from rdrop_fairseq.views.models import data_parallel, has_layerdrop
 
 
 def check_data_parallel(model: nn.Module, mode: str) -> None:
-    """Raises UserError where the model cannot be trained in this mode under --ddp-backend pytorch_ddp."""
-    ddp = next((w for w in wrappers(model) if isinstance(w, DistributedDataParallel)), None)
-    if ddp is None:
+    """Raises UserError if --ddp-backend pytorch_ddp is used and cannot train the model in this mode."""
+    if (ddp := data_parallel(model)) is None:
         return
     separate, finding = mode == "separate", ddp.find_unused_parameters
     each = "one forward per view" if separate else "--find-unused-parameters"
@@ -26,7 +24,7 @@ def check_data_parallel(model: nn.Module, mode: str) -> None:
         _refuse(f"--checkpoint-activations with {each}", " or leave out --checkpoint-activations")
     if separate and finding:
         _refuse("one forward per view with --find-unused-parameters")
-    if not finding and any(isinstance(m, LayerDropModuleList) and m.p > 0 for m in model.modules()):
+    if not finding and has_layerdrop(model):
         _refuse("LayerDrop, which leaves layers without a gradient,")
 
 

@@ -1,8 +1,7 @@
-"""A dropout rate that applies during one pass alone (`--rdrop-dropout-rates`, a variant of the R-Drop paper)."""
+"""A dropout rate for a single pass (`--rdrop-dropout-rates`, a variant studied in the R-Drop paper)."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -15,14 +14,14 @@ from rdrop_fairseq.errors import UserError
 
 
 def parse_rates(text: str, views: int) -> tuple[float, ...]:
-    """"0.3,0.1" as one rate per view, "" as none at all; UserError unless as many rates in [0, 1) as views."""
+    """The rates in a text such as "0.3,0.1", or () for "". Raises UserError unless it has one in [0, 1) per view."""
     if not text.strip():
         return ()
     try:
         rates = tuple(float(word) for word in text.split(","))
     except ValueError:
         rates = ()
-    if len(rates) != views or not all(math.isfinite(rate) and 0 <= rate < 1 for rate in rates):
+    if len(rates) != views or not all(0 <= rate < 1 for rate in rates):
         raise UserError(f"--rdrop-dropout-rates must be {views} rates in [0, 1) such as 0.3,0.1, got {text!r}")
     return rates
 
@@ -30,8 +29,8 @@ def parse_rates(text: str, views: int) -> tuple[float, ...]:
 def main_dropouts(model: nn.Module) -> list[FairseqDropout]:
     """The modules whose rate --dropout sets: on embeddings and on the output of each attention and feed-forward block.
 
-    In fairseq they are named dropout_module; the module of that name inside an attention is set by --attention-dropout,
-    and --activation-dropout and its kin have other names: all those keep their rates.
+    In fairseq their name is dropout_module. An attention has a module of this name, too, whose rate --attention-dropout
+    sets; that and modules of other names (--activation-dropout) keep their rates.
     """
     return [
         parent.dropout_module
@@ -43,9 +42,8 @@ def main_dropouts(model: nn.Module) -> list[FairseqDropout]:
 
 @contextmanager
 def dropout_rate(model: nn.Module, rate: float) -> Iterator[None]:
-    """While this is open, the unwrapped model drops out at `rate`; afterwards, exception or not, at its own rates.
-
-    UserError for a model without such dropout.
+    """Within this context, the unwrapped model has the dropout rate `rate`; afterwards its own again, also after an
+    exception. Raises UserError for a model without such dropout.
     """
     modules = main_dropouts(model)
     if not modules:
@@ -76,8 +74,8 @@ def _set(modules: list[FairseqDropout], rate: float) -> Iterator[None]:
 
 
 def _recomputed_at(modules: list[FairseqDropout], rate: float, forward: Any) -> partial[Any]:
-    """fairseq's checkpointed forward of a layer, `partial(_checkpointed_forward, original, offload)`, that also
-    recomputes at this rate: in backward, when the rate of the view has long been put back."""
+    """fairseq's checkpointed forward of a layer, `partial(_checkpointed_forward, original, offload)`, at this rate: the
+    layer is computed again in backward, when the modules have their own rates again."""
     original, *rest = forward.args
     return partial(forward.func, partial(_at_rate, modules, rate, original), *rest)
 

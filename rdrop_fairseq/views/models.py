@@ -1,4 +1,4 @@
-"""What a model is and can: unwrapped, its views stacked or not, its output projected by the loss or by itself."""
+"""Properties of a model: its wrappers, whether its views can be stacked, and how its output is projected."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rdrop_fairseq.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-# The methods that say: the distribution is softmax(output_projection(features)), nothing else.
+# Methods under which the distribution is softmax(output_projection(features)).
 PLAIN_OUTPUT_LAYERS = {TransformerDecoderBase.output_layer}
 PLAIN_PROBABILITIES = {
     BaseFairseqModel.get_normalized_probs,
@@ -28,35 +28,40 @@ PLAIN_PROBABILITIES = {
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The model itself, without what wraps it (data parallelism, precision)."""
+    """The model without its wrappers (for data parallelism)."""
     return wrappers(model)[-1]
 
 
 def wrappers(model: nn.Module) -> list[nn.Module]:
-    """The model and what it wraps, outermost first; the last one is the model itself."""
+    """The wrappers of the model, outermost first, and the model itself as the last one."""
     chain = [model]
     while isinstance(getattr(chain[-1], "module", None), nn.Module):
         chain.append(chain[-1].module)  # type: ignore[arg-type]
     return chain
 
 
-def finds_unused_parameters(model: nn.Module) -> bool:
-    """True under --ddp-backend pytorch_ddp --find-unused-parameters, which wants one forward for one backward."""
-    return any(isinstance(w, DistributedDataParallel) and w.find_unused_parameters for w in wrappers(model))
+def data_parallel(model: nn.Module) -> Optional[DistributedDataParallel]:
+    """The wrapper of --ddp-backend pytorch_ddp, if there is one."""
+    return next((w for w in wrappers(model) if isinstance(w, DistributedDataParallel)), None)
 
 
 def needs_separate(model: nn.Module) -> bool:
-    """True if views cannot be stacked: LayerDrop draws once per forward, for the whole stack, and the encoder of an
-    LSTM wants its sentences from long to short, which a stack of batches is not."""
-    return any(isinstance(m, LSTMEncoder) or (isinstance(m, LayerDropModuleList) and m.p > 0) for m in model.modules())
+    """True if views cannot be stacked: LayerDrop drops the same layers for the whole stack, and the encoder of an LSTM
+    needs sentences sorted from long to short, which a stack of batches is not."""
+    return has_layerdrop(model) or any(isinstance(m, LSTMEncoder) for m in model.modules())
+
+
+def has_layerdrop(model: nn.Module) -> bool:
+    """True if layers of the model are left out at random in training."""
+    return any(isinstance(m, LayerDropModuleList) and m.p > 0 for m in model.modules())
 
 
 def check_softmax(model: nn.Module) -> None:
-    """UserError for an adaptive softmax: it never has the whole distribution that the views are compared by."""
+    """Raises UserError for an adaptive softmax, which does not compute the whole distribution."""
     decoder = getattr(unwrap(model), "decoder", None)
     if getattr(decoder, "adaptive_softmax", None) is not None:
         raise UserError(
-            "this criterion compares whole output distributions and an adaptive softmax has none: "
+            "this criterion compares whole output distributions, which an adaptive softmax does not compute: "
             "use --criterion adaptive_loss_rdrop, or leave out --adaptive-softmax-cutoff"
         )
 
@@ -71,7 +76,7 @@ def has_plain_probabilities(model: nn.Module) -> bool:
 
 
 def find_projection(model: nn.Module) -> tuple[Optional[nn.Linear], str]:
-    """(the decoder's output projection, "") if the loss may apply it itself, else (None, the reason)."""
+    """(the decoder's output projection, "") if the loss may apply it, else (None, the reason)."""
     chain = wrappers(model)
     inner: Any = chain[-1]
     if any(type(module).__name__ == "FullyShardedDataParallel" for module in (*chain, *inner.modules())):
@@ -81,19 +86,19 @@ def find_projection(model: nn.Module) -> tuple[Optional[nn.Linear], str]:
     if type(projection) is not nn.Linear or type(decoder).output_layer not in PLAIN_OUTPUT_LAYERS:
         return None, "the decoder's output layer is not a plain linear projection"
     if projection._forward_hooks or projection._forward_pre_hooks:
-        return None, "the output projection has hooks that only a call of it would run"
+        return None, "the output projection has hooks, which only a call of the module runs"
     if not has_plain_probabilities(model):
-        return None, "the model makes its probabilities in a way of its own"
+        return None, "the model has its own way to compute probabilities"
     if not _takes_features_only(inner):
         return None, "the model's forward has no features_only"
-    if finds_unused_parameters(model) and not _is_tied(inner, projection):
-        # That wrapper would take a weight that model.forward does not touch for unused, and reduce it too early.
+    if getattr(data_parallel(model), "find_unused_parameters", False) and not _is_tied(inner, projection):
+        # That wrapper would treat a weight that model.forward does not use as unused, and reduce it too early.
         return None, "--find-unused-parameters looks for the projection's weight inside the model's forward"
     return projection, ""
 
 
 def _takes_features_only(model: Any) -> bool:
-    """True if the model's forward has features_only; a language model's takes what its decoder takes."""
+    """True if the model's forward has features_only. A language model passes its arguments on to its decoder."""
     handed_on = isinstance(model, FairseqLanguageModel) and type(model).forward is FairseqLanguageModel.forward
     forward = model.decoder.forward if handed_on else model.forward
     return "features_only" in inspect.signature(forward).parameters
@@ -105,9 +110,9 @@ def _is_tied(model: nn.Module, projection: nn.Linear) -> bool:
 
 @dataclass(frozen=True)
 class Rows:
-    """What a model gives for every position of every view.
+    """A model's output for every position of every view.
 
-    tensor: [m*B, T, d] features that the loss projects by `projection`, or [m*B, ..., V] logits where that is None.
+    tensor: features [m*B, T, d] for the loss to project, or logits [m*B, ..., V] if `projection` is None.
     """
 
     tensor: Tensor
@@ -115,9 +120,9 @@ class Rows:
 
 
 class DecoderOutput:
-    """How the rows of one decoder's output are had; found out once per model.
+    """How to get features or logits from a model's output, determined once per model.
 
-    Raises UserError for an adaptive softmax. Says in the log where the loss has to work on logits.
+    Raises UserError for an adaptive softmax. Logs the reason if the loss has to work on logits.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -130,7 +135,7 @@ class DecoderOutput:
 
     @property
     def kwargs(self) -> dict[str, Any]:
-        """What the model's forward is called with."""
+        """Keyword arguments for the model's forward."""
         return {"features_only": True} if self.projection is not None else {}
 
     def rows(self, net_output: Any) -> Rows:

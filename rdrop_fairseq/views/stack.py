@@ -1,4 +1,4 @@
-"""Views of a batch: the same sentences several times along the batch dimension, each to meet its own dropout."""
+"""Views of a batch: the same sentences several times along the batch dimension, each with its own dropout."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor
 
 
 def stack_views(net_input: dict[str, Any], sentences: int, views: int) -> dict[str, Any]:
-    """A new `net_input` with every sentence `views` times: view i is rows i*B..(i+1)*B; the given one is untouched.
+    """A new `net_input` with every sentence `views` times, view i in rows i*B..(i+1)*B. The given one is not changed.
 
-    net_input: the keyword arguments of a fairseq model. Tensors of B = `sentences` rows are repeated along their first
-    dimension, time-first ones ([T, B, ...], T other than B) along the second; containers are walked; everything
-    else (scalars, tables that belong to no sentence) is passed on as it is.
+    net_input: the keyword arguments of a fairseq model, containers included. Tensors [B, ...] with B = `sentences` are
+    repeated along dimension 0, tensors [T, B, ...] with T != B along dimension 1. All else (scalars, tables without a
+    batch dimension) is passed on unchanged.
     """
     return {key: _repeat(value, sentences, views) for key, value in net_input.items()}
 
@@ -25,7 +25,7 @@ def _repeat(value: Any, sentences: int, views: int) -> Any:
         return {key: _repeat(item, sentences, views) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         items = [_repeat(item, sentences, views) for item in value]
-        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)  # a NamedTuple wants them apart
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)  # NamedTuple(*items)
     return value
 
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import importlib
 from types import ModuleType
-from typing import Any
 
 import torch
 
-from rdrop_fairseq.errors import UserError
+from rdrop_fairseq.errors import UserError, install
 
-INSTALL = 'pip install "rdrop-fairseq[vision]"'
 # torchvision's wheel on PyPI is built for CUDA. Beside a CPU build of torch its extension does not load, and its import
-# then stops at these two detection operators, which neither data sets, transforms nor timm's ViT ever call.
-UNLOADED = ("nms", "qnms")
-SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-_declared: list[Any] = []  # a library that is freed takes its operators with it
+# then stops at detection operators, which neither data sets, transforms nor timm's ViT ever call: declared, they let it
+# pass. A library that is freed takes its operators with it.
+SCHEMA = "{}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+_declared: list[torch.library.Library] = []
 
 
 def package(name: str) -> ModuleType:
@@ -23,20 +21,13 @@ def package(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise UserError(f"image classification needs {name.partition('.')[0]} ({error}): {INSTALL}") from error
+        missing = f"image classification needs {name.partition('.')[0]} ({error})"
+        raise UserError(f"{missing}: {install('vision')}") from error
     except RuntimeError as error:
         if "operator torchvision::" not in str(error) or _declared:
-            raise UserError(
-                f"{name} does not import beside torch {torch.__version__} ({error}): install the torchvision that was "
-                f"released with it"
-            ) from error
-    declare_unloaded()
+            message = f"{name} does not import beside torch {torch.__version__} ({error}): install the torchvision "
+            raise UserError(f"{message}that was released with it") from error
+    _declared.append(torch.library.Library("torchvision", "FRAGMENT"))
+    for operator in ("nms", "qnms"):
+        _declared[0].define(SCHEMA.format(operator))
     return package(name)
-
-
-def declare_unloaded() -> None:
-    """Declare torchvision's operators whose extension did not load; calling one still fails."""
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    for operator in UNLOADED:
-        library.define(operator + SCHEMA)
-    _declared.append(library)

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
 import torch.distributed as distributed
+import torch.distributed.nn  # imported within a group, it keeps that alive, whose threads may abort the process at exit
 from torch import Tensor, nn
 
+CPU = torch.device("cpu")
 DOWNLOAD = timedelta(hours=2)  # the others wait while the first worker fetches data and weights
 
 
 @dataclass(frozen=True)
 class Workers:
-    """This process among those that torchrun started; alone where it did not."""
+    """This process among those that torchrun started, alone where it did not; and its device."""
 
     rank: int = 0
     world: int = 1
+    device: torch.device = CPU
 
     @property
     def first(self) -> bool:
@@ -32,11 +35,20 @@ class Workers:
             distributed.all_reduce(values)
         return values
 
+    def total(self, value: float) -> float:
+        """The sum of a number of each."""
+        return self.sum(torch.tensor(float(value), device=self.device)).item()
+
+    def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Over all workers, in place; those of a worker without images are 0."""
+        for parameter in parameters if self.world > 1 else ():
+            parameter.grad = self.sum(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
+
     def same(self, model: nn.Module) -> None:
         """Give every worker the first one's weights."""
         if self.world > 1:
-            for tensor in (*model.parameters(), *model.buffers()):
-                distributed.broadcast(tensor.detach(), 0)
+            for tensor in model.state_dict().values():
+                distributed.broadcast(tensor, 0)
 
     def wait(self) -> None:
         """Until all are here."""
@@ -44,41 +56,13 @@ class Workers:
             distributed.barrier()
 
 
-def join() -> tuple[Workers, torch.device]:
-    """This process's place and device by torchrun's environment: a GPU each where there are any, else the CPU."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    local = int(os.environ.get("LOCAL_RANK", "0"))
-    device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
-    if device.type == "cuda":
+def join() -> Workers:
+    """This process by torchrun's environment: a GPU for each where there are any, else the CPU."""
+    device = CPU
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
-    if world == 1:
-        return Workers(), device
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    distributed.init_process_group(backend, timeout=DOWNLOAD)
-    return Workers(distributed.get_rank(), world), device
-
-
-class Gradients:
-    """The gradients of all parameters as views of one flat buffer: one call each clears, sums over workers and clips.
-
-    Backward adds to a gradient that is there in place, so the views last as long as nobody sets a gradient to None.
-    """
-
-    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
-        parameters = list(parameters)
-        self.flat = torch.zeros(sum(p.numel() for p in parameters), device=parameters[0].device)
-        start = 0
-        for parameter in parameters:
-            parameter.grad = self.flat[start : start + parameter.numel()].view_as(parameter)
-            start += parameter.numel()
-
-    def clear(self) -> None:
-        """All to zero."""
-        self.flat.zero_()
-
-    def clip(self, largest: float) -> float:
-        """Scale the gradient down to a norm of `largest` (0: leave it); returns its norm before."""
-        norm = float(self.flat.norm())
-        if largest and norm > largest:
-            self.flat.mul_(largest / norm)
-        return norm
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return Workers(device=device)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=DOWNLOAD)
+    return Workers(distributed.get_rank(), distributed.get_world_size(), device)

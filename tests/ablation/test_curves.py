@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from rdrop_fairseq.ablation.cpu_clock import CpuClock, CpuTimes
-from rdrop_fairseq.ablation.curves import read_curve
+from rdrop_fairseq.ablation.cpu_clock import CpuTimes, look
+from rdrop_fairseq.ablation.curves import TRAIN_NLL, Point, clock_of, read_curve
 
 
 def line(kind, seconds, **values):
@@ -72,14 +72,21 @@ def test_restarts_after_the_last_word(tmp_path):
     assert CpuTimes(log).total == 12.0
 
 
-def test_an_attempt_that_ends_between_two_looks(tmp_path):
-    """Its last line is covered only by the first look at the next one, and still has its own last time."""
+def test_nll_of_training_since_the_last_validation(tmp_path):
+    """A mean over tokens; what an attempt that was lost had trained does not count."""
     log = tmp_path / "train.log"
-    seen = start(0) + inner(50, 5)
-    log.write_text(seen + valid(50, 1.0, 6) + start(100) + inner(100, 105) + valid(100, 2.0, 106))
-    pairs = [(len(seen), "4.00"), (len(seen) + 300, "0.60"), (log.stat().st_size, "3.00")]
-    (tmp_path / "train.cpu.csv").write_text("".join(f"{a},{b}\n" for a, b in pairs))
-    assert [point.cpu_seconds for point in read_curve(log)] == [4.0, 7.0]
+    lines = [line("train_inner", 0, nll_loss=nll, wpb=wpb, num_updates=updates)
+             for updates, nll, wpb in ((50, 6.0, 100), (100, 3.0, 200), (150, 2.0, 100), (150, 1.0, 100))]  # fmt: skip
+    log.write_text(start(0) + lines[0] + lines[1] + valid(100, 1.5, 1) + lines[2] + start(2) + lines[3]
+                   + valid(150, 1.5, 3))  # fmt: skip
+    assert [point.metrics[TRAIN_NLL] for point in read_curve(log)] == [4.0, 1.0]
+
+
+def test_the_clock_of_a_report():
+    """CPU seconds are not recorded on a GPU, where they say nothing."""
+    known, unknown = [Point(1, 1.0, {}, 2.0)], [Point(1, 1.0, {})]
+    assert clock_of([known, []]) == "cpu"
+    assert clock_of([known, unknown]) == "wall"
 
 
 def test_a_log_without_validations(tmp_path):
@@ -107,11 +114,11 @@ def test_the_clock_reads_the_cpu_time_of_a_process(tmp_path):
     work += "sys.stdin.read()"
     with log.open("wb") as out:
         process = subprocess.Popen([sys.executable, "-c", work], stdin=subprocess.PIPE, stdout=out)
-    with CpuClock(log, process.pid):
-        while not log.stat().st_size:
-            time.sleep(0.05)
-        time.sleep(2.5)
+    while not log.stat().st_size:
+        time.sleep(0.05)
+    look(log, process.pid)
     process.communicate()
+    look(log, process.pid)  # it is gone: nothing is known any more
     assert CpuTimes(log).at(log.stat().st_size) == pytest.approx(float(log.read_text()), abs=0.05)
 
 

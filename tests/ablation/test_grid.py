@@ -37,6 +37,11 @@ def test_criteria_and_options_of_fairseq_where_plain_is_the_baseline():
     assert systems[2].words == ["--criterion", "label_smoothed_cross_entropy_rdrop", "--dropout=0.1"]
 
 
+def test_the_length_of_a_schedule_is_where_it_ends_and_where_its_learning_rate_does():
+    (_, system) = make_systems([("updates", ["900"])])
+    assert system.words[2:] == ["--max-update=900", "--total-num-update=900"]
+
+
 def test_without_axes_there_is_one_system_beside_the_baseline():
     assert names([], {"alpha": "3"}) == ["baseline", "rdrop"]
     assert names([], {"criterion": "cutoff"}) == ["baseline", "cutoff"]

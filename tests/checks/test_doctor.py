@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from rdrop_fairseq.__main__ import main
-from rdrop_fairseq.checks import benchmarks, doctor
+from rdrop_fairseq.checks import benchmarks, doctor, images
 from rdrop_fairseq.corpus import download, glue_tasks
 from rdrop_fairseq.training import config, hardware
+from rdrop_fairseq.vision.packages import package
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "support"))
@@ -51,7 +52,7 @@ def test_all_is_well_then_one_thing_after_another_is_not(
     assert (status, wrong) == (0, [])
     assert [line.split()[1].strip(":") for line in fine[:3]] == ["torch", "fairseq", "rdrop_fairseq"]
     assert any("iwslt14.de-en is whole" in line for line in fine)
-    assert any("iwslt14_de_en_rdrop is what fairseq-train takes" in line for line in fine)
+    assert any("iwslt14_de_en_rdrop is accepted by fairseq-train" in line for line in fine)
 
     dictionary = data / "iwslt14.de-en" / "bin" / "dict.de.txt"
     dictionary.write_text("cut short", encoding="utf-8")
@@ -112,7 +113,18 @@ def test_installation_and_devices(capsys: pytest.CaptureFixture[str], monkeypatc
     assert any(line.endswith("GPU 0, V100: computes in fp32, fp16") for line in fine)
     assert any("without apex" in line for line in fine)
     assert len(wrong) == 1
-    assert wrong[0].startswith("FIX  GPU 1, V100: fp16: no kernel image: install torch from its own index")
+    assert wrong[0].startswith("FIX  GPU 1, V100: fp16: no kernel image: install another build of torch")
+
+
+@pytest.mark.parametrize(("gpus", "said"), [(0, "4096 tokens x 1 device x"), (4, "1024 tokens x 4 devices x")])
+def test_a_batch_that_divides_over_the_devices(gpus: int, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    [(_, wrong, fine)] = doctor.find_config(benchmarks.BENCHMARKS["iwslt14"], Path("data"), ROOT)
+    assert not wrong
+    assert said in fine
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)  # `train` would stop at once
+    [(_, wrong, _)] = doctor.find_config(benchmarks.BENCHMARKS["iwslt14"], Path("data"), ROOT)
+    assert "do not divide over 8 devices of 4096 tokens: let CUDA_VISIBLE_DEVICES show 1 or 2 or 4 of them" in wrong
 
 
 def test_a_model_that_does_not_fit_the_dictionary(gpt2_files: Path, tmp_path: Path) -> None:
@@ -162,9 +174,35 @@ def test_a_preparation_begins_with_a_file_of_the_table(
     assert fetched[0] in [(urls, tmp_path / path) for urls, path in benchmarks.BENCHMARKS[name].files]
 
 
+def test_a_vision_transformer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is there and nothing answers; then all is there, or answers."""
+    for module in ("find_modules", "find_devices"):
+        monkeypatch.setattr(doctor, module, lambda: iter(()))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(images, "CIFAR", "http://127.0.0.1:9/cifar-100-python.tar.gz")
+    status, fine, wrong = ask(capsys, tmp_path, "cifar100", "imagenet")
+    assert status == 1
+    assert [line.split()[1:3] for line in fine[:2]] == [["cifar100:", "config:"], ["cifar100:", "disk:"]]
+    assert "cifar-100-python.tar.gz does not answer" in wrong[0]
+    assert "/timm/vit_base_patch16_224.orig_in21k/resolve/main/model.safetensors does not answer" in wrong[1]
+    assert "imagenet has 0 and 0 classes, not 1000: train and val there must hold a folder" in wrong[2]
+
+    for number in range(1000):
+        for part in ("train", "val"):
+            (tmp_path / "imagenet" / part / f"n{number}").mkdir(parents=True)
+    monkeypatch.setattr(images, "unreachable", lambda url: "")
+    status, fine, wrong = ask(capsys, tmp_path, "cifar100", "imagenet")
+    assert (status, wrong) == (0, [])
+    assert any(line.endswith("imagenet has 1000 classes") for line in fine)
+    monkeypatch.undo()
+    assert package("torchvision.datasets").CIFAR100.url == images.CIFAR
+
+
 def test_unknown_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "iwslt41"]) == 1
-    assert "no benchmark iwslt41: choose of iwslt14, wmt14_en_de" in capsys.readouterr().err
+    assert "no benchmark iwslt41: choose from iwslt14, wmt14_en_de" in capsys.readouterr().err
 
 
 def test_a_preparations_help_says_the_disk_that_the_doctor_asks_for() -> None:

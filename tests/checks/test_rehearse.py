@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import gzip
 import io
-import shutil
 import tarfile
 from pathlib import Path
 from typing import Callable
 
 import pytest
 import small_corpora
-import tiny_bart
+import small_news
 
 from rdrop_fairseq.__main__ import main as command_line
 from rdrop_fairseq.checks import miniature, rehearse
 from rdrop_fairseq.corpus import archives
-from rdrop_fairseq.corpus.stories import file_name
 from rdrop_fairseq.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY_WORDS = [
-    word
-    for side in ("encoder", "decoder")
-    for name, value in tiny_bart.SIZES.items()
-    for word in (f"--{side}-{name}", value)
-]
-
+pytestmark = pytest.mark.usefixtures("warm")
 
 @pytest.fixture
 def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -38,29 +30,11 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def news(folder: Path, gpt2_files: Path, story: Callable[[int], bytes]) -> None:
-    """CNN/DailyMail and bart.base in `folder`: 120 stories of train, 60 each of valid and test, in two archives."""
-    shutil.copytree(gpt2_files, folder, dirs_exist_ok=True)
-    splits = {"train": range(120), "val": range(120, 180), "test": range(180, 240)}
-    for split, numbers in splits.items():
-        (folder / f"all_{split}.txt").write_text("".join(f"http://example.org/{number}\n" for number in numbers))
-    for rest, name in enumerate(("cnn", "dailymail")):
-        numbers = range(rest, 240, 2)
-        inside = {f"{name}/stories/{file_name(f'http://example.org/{n}')}": story(n) for n in numbers}
-        small_corpora.pack(folder / f"{name}_stories.tgz", inside)
-    for side in ("source", "target"):
-        shutil.copy(folder / "dict.txt", folder / f"dict.{side}.txt")
-    positions = ("--max-source-positions", "1024", "--max-target-positions", "1024")
-    model = tiny_bart.publish(tiny_bart.task_and_model(folder, *positions)[1], folder / "model.pt")
-    inside = {"bart.base/model.pt": model.read_bytes(), "bart.base/dict.txt": (folder / "dict.txt").read_bytes()}
-    small_corpora.pack(folder / "bart.base.tar.gz", inside)
-
-
-def rehearsal(tmp_path: Path, benchmark: str, *words: str) -> int:
+def rehearsal(tmp_path: Path, benchmark: str, *words: str, pairs: int = 200, updates: int = 8) -> int:
     """The command on few pairs and updates of tiny models."""
     options = ["--root", str(ROOT), "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
-    options += ["--pairs", "200", "--updates", "8", "--"]
-    return command_line(["rehearse", benchmark, *options, *TINY_WORDS, *words])
+    options += ["--pairs", str(pairs), "--updates", str(updates), "--"]
+    return command_line(["rehearse", benchmark, *options, *small_news.SIZES, *words])
 
 
 def test_iwslt_from_archive_to_comparison(
@@ -73,35 +47,47 @@ def test_iwslt_from_archive_to_comparison(
     assert "| sacreBLEU (detokenized) |" in (tmp_path / "out" / "08-compare.log").read_text()
 
 
-def test_news_from_stories_to_rouge(
+@pytest.mark.parametrize("benchmark", ["cnndm", "xsum"])
+def test_articles_to_rouge(
     mirror: Path,
     tmp_path: Path,
     gpt2_files: Path,
     story: Callable[[int], bytes],
+    benchmark: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    news(mirror, gpt2_files, story)
-    settings = ["--truncate-source-length", "48"]
-    assert rehearsal(tmp_path, "cnndm", *settings) == 0, capsys.readouterr().err
-    assert capsys.readouterr().out.startswith("the way is clear: cnndm, ")
-    assert "41.24" in (tmp_path / "out" / "09-score-rdrop.log").read_text()
-    prepared = tmp_path / "out" / "data" / "cnndm" / "text"
-    assert len((prepared / "train.source").read_text().splitlines()) == 100
-    assert len((prepared / "test.source").read_text().splitlines()) == 50
+    make = small_news.news if benchmark == "cnndm" else small_news.articles
+    make(mirror, gpt2_files, story)
+    assert rehearsal(tmp_path, benchmark, "--truncate-source-length", "48") == 0, capsys.readouterr().err
+    assert capsys.readouterr().out.startswith(f"the way is clear: {benchmark}, ")
+    published = "41.24" if benchmark == "cnndm" else "37.25"
+    assert published in (tmp_path / "out" / "09-score-rdrop.log").read_text()
+    prepared = tmp_path / "out" / "data" / benchmark / "text"
+    train, test = (100, 50) if benchmark == "cnndm" else (60, 10)  # of XSum there are no more
+    assert len((prepared / "train.source").read_text().splitlines()) == train
+    assert len((prepared / "test.source").read_text().splitlines()) == test
 
 
-@pytest.mark.parametrize(("benchmark", "corpora"), [("wmt14_en_de", 3), ("wmt14_en_fr", 5)])
-def test_wmt14_is_prepared_from_the_first_pairs(
-    mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, benchmark: str, corpora: int
+def test_english_french_from_archives_to_comparison(
+    mirror: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Every 1333rd pair is valid: fewer pairs have none."""
+    assert rehearsal(tmp_path, "wmt14_en_fr") == 1
+    assert "--pairs at least 1333" in capsys.readouterr().err
+    small_corpora.wmt14_archives(mirror, count=300)
+    assert rehearsal(tmp_path, "wmt14_en_fr", pairs=1500, updates=2) == 0, capsys.readouterr().err
+    assert capsys.readouterr().out.startswith("the way is clear: wmt14_en_fr, ")
+
+
+def test_wmt14_is_prepared_from_the_first_pairs(mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = rehearse.run
     monkeypatch.setattr(rehearse, "run", lambda steps, out: run(steps[:1], out))
-    assert rehearsal(tmp_path, benchmark) == 0
+    assert rehearsal(tmp_path, "wmt14_en_de") == 0
     text = next((tmp_path / "out" / "data").glob("wmt14*"))
-    lines = [path for path in (text / "orig").rglob("*") if path.suffix in (".en", ".de", ".fr")]
+    lines = [path for path in (text / "orig").rglob("*") if path.suffix in (".en", ".de")]
     corpus = [path for path in lines if "newstest" not in path.name]
-    assert len(corpus) == 2 * corpora
-    assert max(len(path.read_bytes().split(b"\n")) - 1 for path in corpus) == -(-200 // corpora)
+    assert len(corpus) == 2 * 3
+    assert max(len(path.read_bytes().split(b"\n")) - 1 for path in corpus) == -(-200 // 3)
     assert (text / "bin" / "dict.en.txt").is_file()
 
 

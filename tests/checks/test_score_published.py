@@ -6,15 +6,16 @@ import io
 import tarfile
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import pytest
+import small_news
 import torch
 
 from rdrop_fairseq.__main__ import main as command_line
 from rdrop_fairseq.checks import score_published
 from rdrop_fairseq.checks.score_published import TRANSLATIONS, bleu_rows, rouge_rows
-from rdrop_fairseq.corpus import archives, pretrained_models
+from rdrop_fairseq.corpus import archives
 from rdrop_fairseq.errors import UserError
 
 
@@ -90,31 +91,28 @@ def test_fewer_articles_have_a_wider_margin() -> None:
     assert [row.holds for row in rouge_rows(values, partial=False)] == [False, True, False]
 
 
-@pytest.mark.parametrize(("first", "lines"), [(None, 3), (2, 2)])
-def test_summaries_of_the_first_articles(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: int | None, lines: int
+def test_summaries_from_archives_to_verdict(
+    tmp_path: Path,
+    gpt2_files: Path,
+    story: Callable[[int], bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Which model, which articles, which settings: summarizing itself has its own tests."""
-    data = tmp_path / "data" / "cnndm"
-    (data / "text").mkdir(parents=True)
-    (data / "bin").mkdir()
-    (data / "text" / "test.source").write_text("One.\nTwo.\nThree.\n")
-    (data / "text" / "test.target").write_text("First one.\nThen two.\nLast three.\n")
-    asked = []
-
-    def summarizes(words: list[str], prog: str) -> None:
-        asked.append(words)
-        articles = Path(words[2]).read_text().splitlines()
-        Path(words[words.index("--out") + 1]).write_text("".join(f"{line}\n" for line in articles))
-
-    monkeypatch.setattr(score_published.summarize, "main", summarizes)
-    monkeypatch.setattr(pretrained_models, "fetch", lambda name, folder: folder / name / "model.pt")
-    words = ["cnndm", "--data", str(tmp_path / "data"), *(["--first", str(first)] if first else [])]
-    assert score_published.main(words, "score-published") == 1
-    [command] = asked
-    assert command[:2] == [str(tmp_path / "data" / "bart.large.cnn" / "model.pt"), str(data / "bin")]
-    assert len(Path(command[2]).read_text().splitlines()) == lines
-    assert command[command.index("--preset") + 1] == "cnndm"
+    """A stand-in for bart.large.cnn in its layout, on the first articles of a small CNN/DailyMail, then on all."""
+    small_news.news(tmp_path / "mirror", gpt2_files, story)
+    monkeypatch.setenv("DATA_MIRROR", (tmp_path / "mirror").as_uri())
+    data = tmp_path / "data"
+    words = ["--out", str(data / "cnndm"), "--workers", "1", "--no-model"]
+    assert command_line(["prepare", "cnndm", *words]) == 0
+    published = data / "published" / "cnndm"
+    for first, lines in ((["--first", "2"], 2), ([], 60)):
+        words = ["score-published", "cnndm", "--data", str(data), *first, "--", "--beam", "1", "--max-len-b", "6"]
+        assert command_line([*words, "--min-len", "1"]) == 1  # it has learnt nothing
+        printed = capsys.readouterr().out
+        assert printed.endswith("the numbers do not hold: rouge1, rouge2, rougeLsum\n")
+        assert "rouge2                             21.28 published" in printed
+        assert [len((published / name).read_text().splitlines()) for name in ("test.hyp", "test.target")] == [lines] * 2
+    assert (data / "bart.large.cnn" / "model.pt").is_file()
 
 
 def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,4 +66,4 @@ def test_what_cannot_be_joined(
 
 def test_a_folder_that_was_not_prepared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["prepare", "bisimcut", str(tmp_path)]) == 1
-    assert "is no binarized data directory" in capsys.readouterr().err
+    assert "is not a binarized data directory" in capsys.readouterr().err

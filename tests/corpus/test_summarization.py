@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Callable
 
@@ -11,31 +10,11 @@ import pytest
 from fairseq.data import Dictionary
 from fairseq.data.indexed_dataset import MMapIndexedDataset
 
-from rdrop_fairseq.corpus import cnndm, stories, summarization, xsum
+from rdrop_fairseq.corpus import cnndm, pretrained_models, stories, summarization, xsum
 from rdrop_fairseq.corpus.gpt2_bpe import Gpt2Bpe
 from rdrop_fairseq.errors import UserError
 
 Tar = Callable[[Path, dict[str, bytes]], None]
-
-
-@pytest.fixture
-def mirror(gpt2_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that stands for all hosts, with the vocabulary in it."""
-    folder = tmp_path / "mirror"
-    shutil.copytree(gpt2_files, folder)
-    monkeypatch.setenv("DATA_MIRROR", folder.as_uri())
-    return folder
-
-
-@pytest.fixture
-def without_fairseq(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leaves out fairseq-preprocess, which takes seconds: for tests of what comes before it."""
-
-    def binarize(text: Path, destination: Path, *args: object, **kwargs: object) -> dict:
-        destination.mkdir()
-        return {}
-
-    monkeypatch.setattr(summarization.binarize, "binarize", binarize)
 
 
 def texts(out: Path, split: str, side: str) -> list[str]:
@@ -115,7 +94,11 @@ def test_xsum_from_its_authors(mirror: Path, without_fairseq: None, tmp_path: Pa
     ids = {"train": ["0"], "validation": ["1"], "test": ["2"]}
     (mirror / xsum.SPLIT_FILE).write_text(json.dumps(ids))
     out = tmp_path / "out"
-    assert summarization.main(["--xsum", "--out", str(out), "--workers", "1"], prog="prepare") == 0
+    for name in pretrained_models.BARTS:
+        make_tar(mirror / f"{name}.tar.gz", {f"{name}/model.pt": b"weights", f"{name}/dict.txt": b"1 1\n"})
+    words = ["--xsum", "--out", str(out), "--workers", "1", "--models", str(tmp_path)]
+    assert summarization.main(words, prog="prepare") == 0
+    assert all((tmp_path / name / "model.pt").read_bytes() == b"weights" for name in pretrained_models.BARTS)
     assert text(out, "train.source") == ["Body."]
     where = manifest(out)["inputs"]["XSUM-EMNLP18-Summary-Data-Original.tar.gz"]["published_at"]
     assert where[0].startswith("http://bollin.inf.ed.ac.uk/public/direct/")
@@ -191,5 +174,5 @@ def test_folder_without_pairs(tmp_path: Path, present: tuple[str, ...]) -> None:
             (tmp_path / f"{split}.{side}").write_text("a\n")
     with pytest.raises(UserError, match=r"has no .*val\.source and val\.target"):
         summarization.main([str(tmp_path)], prog="prepare")
-    with pytest.raises(UserError, match="is no directory"):
+    with pytest.raises(UserError, match="is not a directory"):
         summarization.main([str(tmp_path / "none")], prog="prepare")

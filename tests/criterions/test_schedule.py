@@ -9,38 +9,26 @@ import pytest
 from rdrop_fairseq.criterions.schedule import Schedule
 from rdrop_fairseq.errors import UserError
 
-
-def alphas(schedule, count=8):
-    """alpha of the first updates; update n follows n - 1 finished ones."""
-    return [schedule.alpha_at(done) for done in range(count)]
-
-
-def test_constant():
-    assert alphas(Schedule(5.0), 3) == [5.0, 5.0, 5.0]
-    assert Schedule(5.0).constant
-
-
-def test_plain_until_start():
-    assert alphas(Schedule(5.0, start=3), 5) == [0.0, 0.0, 0.0, 5.0, 5.0]
+CASES = {
+    "constant": (Schedule(5.0), [5.0, 5.0, 5.0]),
+    "plain until start": (Schedule(5.0, start=3), [0.0, 0.0, 0.0, 5.0, 5.0]),
+    "warmup is a line to alpha": (Schedule(4.0, warmup=4), [1.0, 2.0, 3.0, 4.0, 4.0, 4.0]),
+    "warmup starts after start": (Schedule(4.0, start=2, warmup=2), [0.0, 0.0, 2.0, 4.0, 4.0, 4.0]),
+    "every kth update": (Schedule(5.0, every=3), [0.0, 0.0, 5.0, 0.0, 0.0, 5.0, 0.0]),
+    "every counts from start, and warmup continues in between": (
+        Schedule(6.0, start=1, warmup=6, every=2), [0.0, 0.0, 2.0, 0.0, 4.0, 0.0, 6.0, 0.0]
+    ),
+}  # fmt: skip
 
 
-def test_warmup_is_a_line_to_alpha():
-    assert alphas(Schedule(4.0, warmup=4), 6) == [1.0, 2.0, 3.0, 4.0, 4.0, 4.0]
-
-
-def test_warmup_starts_after_start():
-    assert alphas(Schedule(4.0, start=2, warmup=2), 6) == [0.0, 0.0, 2.0, 4.0, 4.0, 4.0]
-
-
-def test_every_kth_update():
-    assert alphas(Schedule(5.0, every=3), 7) == [0.0, 0.0, 5.0, 0.0, 0.0, 5.0, 0.0]
-
-
-def test_every_counts_from_start_and_warmup_goes_on_between():
-    assert alphas(Schedule(6.0, start=1, warmup=6, every=2), 8) == [0.0, 0.0, 2.0, 0.0, 4.0, 0.0, 6.0, 0.0]
+@pytest.mark.parametrize(("schedule", "expected"), CASES.values(), ids=CASES)
+def test_alpha_of_the_first_updates(schedule, expected):
+    """Update n follows n - 1 finished ones."""
+    assert [schedule.alpha_at(done) for done in range(len(expected))] == expected
 
 
 def test_the_update_number_matters_only_where_alpha_changes():
+    assert Schedule(5.0).constant
     assert Schedule(0.0, start=5, warmup=3, every=2).constant
     assert not any(Schedule(5.0, **{option: 2}).constant for option in ("start", "warmup", "every"))
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+import tiny_lm
 import torch
 import two_processes
 from tiny_criteria import make_criterion
 from tiny_models import make_model, make_sample
+from tiny_training import ROOT, succeed
 
 from rdrop_fairseq import views
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.views.models import find_projection
 
-ROOT = Path(__file__).parents[2]
 names = pytest.mark.parametrize("name", two_processes.RUNS)
 
 
@@ -25,17 +24,10 @@ names = pytest.mark.parametrize("name", two_processes.RUNS)
 def trained(corpus, tmp_path_factory):
     """A folder with what each of the two processes got out of each run; all runs in one pair of processes."""
     out = tmp_path_factory.mktemp("two processes")
+    tiny_lm.write_text(corpus / "text")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "support")])
-    done = subprocess.run(
-        [*command, two_processes.__file__, str(corpus), str(out)],
-        env={**os.environ, "PYTHONPATH": paths, "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-5000:]
+    succeed(*command, two_processes.__file__, corpus, out, PYTHONPATH=paths)
     return out
 
 

@@ -5,18 +5,32 @@ from __future__ import annotations
 import copy
 
 import pytest
+import tiny_lm
 import torch
-from tiny_criteria import make_criterion
+from tiny_criteria import make_adaptive, make_criterion
 from tiny_models import make_model, make_sample, without_randomness
 
 
-def scaled_gradients(model, scale, **options):
+def unscaled(criterion, model, sample, scale):
     """d loss / d parameter in fp32 by the steps of fairseq's FP16Optimizer."""
     torch.manual_seed(1)
     model.zero_grad()
-    loss, size, _ = make_criterion("rdrop", **options)(model, make_sample())
+    loss, size, _ = criterion(model, sample)
     (loss * scale).backward()
     return {name: p.grad.float() / (scale * size) for name, p in model.named_parameters()}
+
+
+def scaled_gradients(model, scale, **options):
+    """Those of a translation model."""
+    return unscaled(make_criterion("rdrop", **options), model, make_sample(), scale)
+
+
+def assert_near(half, truth, eps):
+    """Every gradient within `eps` of itself, and a little of all."""
+    whole = torch.cat([grad.flatten() for grad in truth.values()]).norm()
+    for name, grad in truth.items():
+        assert half[name].isfinite().all(), name
+        assert (half[name] - grad).norm() <= eps * grad.norm() + eps / 20 * whole, name
 
 
 @pytest.mark.parametrize("impl", ["fused", "eager"])
@@ -28,10 +42,26 @@ def test_half_precision_training_steps(impl, scale, tied):
     exact = copy.deepcopy(model).float()  # draws the same dropout masks
     half = scaled_gradients(model, scale, rdrop_impl=impl)
     truth = scaled_gradients(exact, 1.0, rdrop_impl="eager")
-    whole = torch.cat([grad.flatten() for grad in truth.values()]).norm()
-    for name, grad in truth.items():
-        assert half[name].isfinite().all(), name
-        assert (half[name] - grad).norm() <= 0.02 * grad.norm() + 1e-3 * whole, name
+    assert_near(half, truth, 0.02)
+
+
+def language_model_criterion(name, **options):
+    if not name.startswith("adaptive"):
+        return make_criterion("rdrop", tiny_lm.make_lm_task(), label_smoothing=0.0, rdrop_alpha=1.0, **options)
+    return make_adaptive(**options)
+
+
+@pytest.mark.parametrize(("dtype", "eps"), [(torch.float16, 0.02), (torch.bfloat16, 0.1)], ids=["fp16", "bf16"])
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("name", tiny_lm.MODELS)
+def test_language_models(name, exact, dtype, eps):
+    """Features path and adaptive softmax against eager fp32, with dropout; fp16 under a scale of 2,048."""
+    options = {"rdrop_exact_divergence": True} if exact and name.startswith("adaptive") else {}
+    model, sample = tiny_lm.make_lm(name).to(dtype), tiny_lm.make_lm_sample()
+    truth = copy.deepcopy(model).float()
+    scale = 2048.0 if dtype == torch.float16 else 1.0
+    half = unscaled(language_model_criterion(name, **options), model, sample, scale)
+    assert_near(half, unscaled(language_model_criterion(name, rdrop_impl="eager", **options), truth, sample, 1.0), eps)
 
 
 def test_a_scale_that_is_too_large_shows_as_inf():

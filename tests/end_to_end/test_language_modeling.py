@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import random
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+from tiny_training import run_script, succeed
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+pytestmark = pytest.mark.usefixtures("warm")
 WORDS = ["the", "of", "and", "river", "castle", "king", "song", "@-@", "@,@", "<unk>", "=", "was", "built", "near"]
 SHAPE = """
 share-decoder-input-output-embed: {tied}
@@ -42,15 +40,6 @@ CONFIGS = {
 }
 
 
-def script(name: str, *words: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(SCRIPTS / name), *map(str, words)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1", **environment},
-    )
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wikitext")
@@ -61,7 +50,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             text = " \n = Castle = \n \n"
             text += "".join(" " + " ".join(draw.choices(WORDS, k=9)) + " \n" for _ in range(lines))
             archive.writestr(f"wikitext-103/wiki.{split}.tokens", text)
-    done = script("prepare_wikitext103.sh", "--data", folder, "--workers", "1", DATA_MIRROR=folder.as_uri())
+    done = run_script("prepare_wikitext103.sh", "--data", folder, "--workers", "1", DATA_MIRROR=folder.as_uri())
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{folder / 'wikitext103' / 'bin'}\n"
     # as fairseq counts: three words of the title, nine of each line, and the ends of 33 lines
@@ -81,8 +70,7 @@ def test_what_is_prepared(data: Path) -> None:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_trained_scored_and_compared(data: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / "tiny.yaml").write_text(f"data: {data}\ntask: language_modeling_rdrop\n{CONFIGS[name]}")
-    done = script("train.sh", tmp_path / "tiny.yaml", "--save-dir", tmp_path / "run")
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    succeed("train.sh", tmp_path / "tiny.yaml", "--save-dir", tmp_path / "run")
     log = (tmp_path / "run" / "train.log").read_text()
     assert "rdrop_kl" in log
     assert "the loss works on logits" not in log
@@ -91,9 +79,7 @@ def test_trained_scored_and_compared(data: Path, tmp_path: Path, name: str) -> N
     for context in (16, 24) if name == "gpt" else (16,):
         results.append(tmp_path / f"{context}.json")
         words = ["--tokens-per-sample", 32, "--context-window", context, "--out", results[-1], "--", "--cpu"]
-        done = script("score_perplexity.sh", data, tmp_path / "run" / "checkpoint_last.pt", *words)
-        assert done.returncode == 0, done.stderr[-3000:]
-        assert "perplexity" in done.stdout
+        assert "perplexity" in succeed("score_perplexity.sh", data, tmp_path / "run" / "checkpoint_last.pt", *words)
         found = json.loads(results[-1].read_text())
         assert found["words"] == sum(found["block_words"]) == 306
         total = math.exp(sum(found["block_nll"]) / found["words"])
@@ -101,9 +87,9 @@ def test_trained_scored_and_compared(data: Path, tmp_path: Path, name: str) -> N
         assert 1 < total < 2 * len(WORDS)
     if name == "adaptive":
         return
-    done = script("score_perplexity.sh", "compare", results[0], results[0])
-    assert "difference +0.00" in done.stdout
-    assert "p 1.0000" in done.stdout
-    done = script("score_perplexity.sh", "compare", *results)
+    printed = succeed("score_perplexity.sh", "compare", results[0], results[0])
+    assert "difference +0.00" in printed
+    assert "p 1.0000" in printed
+    done = run_script("score_perplexity.sh", "compare", *results)
     assert done.returncode == 1
     assert "are not of the same blocks" in done.stderr

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-import json
+import argparse
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rdrop_fairseq.__main__ import main
+from rdrop_fairseq.corpus import verses
 from rdrop_fairseq.scoring import results
-from rdrop_fairseq.training import quickstart
-from rdrop_fairseq.training.resume import is_whole
+from rdrop_fairseq.training import hardware, quickstart, record
+from rdrop_fairseq.training.resume import is_whole, seconds_done
 
 ROOT = Path(__file__).resolve().parents[2]
 UPDATES = 60
-SMALL = ["--max-update", str(UPDATES), "--total-num-update", str(UPDATES), "--warmup-updates", "5"]
-SMALL += ["--rdrop-start-updates", "20", "--rdrop-warmup-updates", "10"]
-SMALL += [f"--{side}-{what}-dim={16}" for side in ("encoder", "decoder") for what in ("embed", "ffn-embed")]
+TINY = [f"--{side}-{what}-dim={16}" for side in ("encoder", "decoder") for what in ("embed", "ffn-embed")]
 # 7 and the 4 updates of an epoch: at the end of an epoch fairseq writes checkpoint_last.pt alone
-SMALL += ["--max-tokens", "300", "--save-interval-updates", "7", "--log-interval", "1", "--cpu"]
+TINY += ["--max-tokens", "300", "--save-interval-updates", "7", "--log-interval", "1", "--cpu", "--warmup-updates", "5"]
+SMALL = [*TINY, "--max-update", str(UPDATES), "--total-num-update", str(UPDATES)]
+COMMAND = ["quickstart", "--root", str(ROOT), "--source", "de"]
+SMALL += ["--rdrop-start-updates", "20", "--rdrop-warmup-updates", "10"]
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +53,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def start(corpus: Path, out: Path) -> subprocess.Popen[str]:
     """The script, in a session of its own."""
-    command = [str(ROOT / "scripts" / "quickstart.sh"), "--data", str(corpus), "--out", str(out), "--", *SMALL]
+    command = [str(ROOT / "scripts" / "quickstart.sh"), *COMMAND[3:]]
+    command += ["--data", str(corpus), "--out", str(out), "--", *SMALL]
     environment = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment, start_new_session=True)
@@ -64,14 +70,15 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
 
 def test_killed_twice_and_finished(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "the out"
-    model, record = out / "rdrop" / "checkpoint_last.pt", out / "rdrop" / "training.json"
+    model = out / "rdrop" / "checkpoint_last.pt"
 
     # Ended while it trains: the training ends with it, nothing is lost but the updates since the last checkpoint.
     process = start(corpus, out)
     wait_for(lambda: len(list((out / "rdrop").glob("checkpoint_*_*.pt"))) > 0, process)
     process.terminate()
     assert process.wait() == 143
-    assert json.loads(record.read_text())["seconds"] is None
+    assert record.read(out / "rdrop")["seconds"] > 0
+    assert "trained" not in record.read(out / "rdrop")
     kept = list((out / "rdrop").glob("checkpoint_*_*.pt"))
     assert kept
     assert all(map(is_whole, kept))
@@ -81,8 +88,8 @@ def test_killed_twice_and_finished(corpus: Path, tmp_path: Path) -> None:
     process = start(corpus, out)
     wait_for(lambda: len(list((out / "rdrop").glob("test.*.tmp"))) > 0, process)
     os.killpg(process.pid, signal.SIGKILL)
-    assert "going on at update" in process.communicate()[1]
-    assert json.loads(record.read_text())["seconds"] >= 0
+    assert "resuming at update" in process.communicate()[1]
+    assert record.read(out / "rdrop")["trained"]["max_update"] == UPDATES
     assert is_whole(model)
     assert not (out / "rdrop" / "test").exists()
 
@@ -98,28 +105,96 @@ def test_killed_twice_and_finished(corpus: Path, tmp_path: Path) -> None:
     assert sum("num_updates=1," in line for line in updates) == 1
 
     # Once more: everything is there.
-    assert main(["quickstart", "--root", str(ROOT), "--data", str(corpus), "--out", str(out), "--", *SMALL]) == 0
+    assert main([*COMMAND, "--data", str(corpus), "--out", str(out), "--", *SMALL]) == 0
 
 
-def test_other_settings_do_not_go_on(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "rdrop").mkdir()
-    (tmp_path / "rdrop" / "training.json").write_text('{"key": "of another training", "seconds": null}')
-    command = ["quickstart", "--root", str(ROOT), "--data", str(corpus), "--out", str(tmp_path)]
-    assert main([*command, "--", *SMALL]) == 1
-    assert "holds a training with other data or settings: remove it" in capsys.readouterr().err
+def test_other_settings_or_data_do_not_resume(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training = quickstart.Training("x", "quickstart_rdrop", quickstart.Data(corpus, "de", "en"), tmp_path / "rdrop",
+                                   tuple(SMALL), ROOT)  # fmt: skip
+    with training.run().claim():
+        pass
+    command = [*COMMAND, "--data", str(corpus), "--out", str(tmp_path), "--", *SMALL]
+    assert main([*command, "--dropout", "0.2"]) == 1
+    other = tmp_path / "other data"
+    shutil.copytree(corpus, other)
+    (other / "bin" / "dict.de.txt").write_text("word 1\n")
+    assert main([str(other) if word == str(corpus) else word for word in command]) == 1
+    said = capsys.readouterr().err
+    assert "settings (dropout 0.3, now 0.2): give another --out, or remove" in said
+    assert "settings (other content of dict.de.txt): give another --out, or remove" in said
+
+
+def test_hours_train_on_from_the_minutes_and_more_hours_from_there(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ended by its time, found done, and trained on with more of it."""
+    args = argparse.Namespace(out=tmp_path, root=ROOT, hours=0.001)
+    small = [*TINY, "--validate-interval-updates", "7", "--max-update", "100000"]
+    data = quickstart.Data(corpus, "de", "en")
+    first, longer = quickstart.trainings("rdrop", data, args, small)
+    quickstart.train(replace(first, extra=(*first.extra, "--max-update", "9")))
+    seconds = quickstart.train(longer)
+    log = tmp_path / "rdrop.hours" / "train.log"
+    text = log.read_text()
+    assert f"loading pretrained model from {first.checkpoint}" in text
+    assert "Stopping training due to cumulative_training_time" in text
+    assert longer.checkpoint.name == "checkpoint_best.pt"
+    assert is_whole(longer.checkpoint)
+    assert seconds > 3.6
+    # fairseq counts the minutes of the model that it starts from as well
+    assert seconds_done(longer.save_dir) - seconds_done(first.save_dir) > 3.6 - 0.1
+    assert "rdrop.hours: update 1/100000, nll_loss" in capsys.readouterr().err
+
+    assert quickstart.train(longer) == seconds
+    assert log.read_text() == text
+    assert "done before" in capsys.readouterr().err
+
+    more = (seconds_done(longer.save_dir) - seconds_done(first.save_dir)) / 3600 + 0.001
+    assert quickstart.train(replace(longer, hours=more)) > seconds
+    assert "resuming at update" in capsys.readouterr().err
+    updates = [int(number) for number in re.findall(r"train_inner.*num_updates=(\d+)", log.read_text())]
+    assert updates == list(range(1, len(updates) + 1))  # as if it had never stopped
+    [_, plain] = quickstart.trainings("baseline", data, args, small)
+    (tmp_path / "baseline").mkdir()
+    shutil.copy(first.checkpoint, tmp_path / "baseline")
+    assert "--stop-time-hours" in plain.run().command
+
+
+def test_on_a_machine_with_eight_gpus_one_trains(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight would make the batch eight times as large as the schedule is for."""
+    monkeypatch.setattr(hardware, "detect", lambda cpu=False: hardware.Hardware(8, (9, 0)))
+    data, small = quickstart.Data(corpus, "de", "en"), tuple(word for word in SMALL if word != "--cpu")
+    command = quickstart.Training("rdrop", "quickstart_rdrop", data, tmp_path, small, ROOT).run().command
+    assert command[command.index("--distributed-world-size") + 1] == "1"
+    assert "--fp16" in command
+    assert not any("torchrun" in word for word in command)
 
 
 def test_a_failing_training_is_told(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["quickstart", "--root", str(ROOT), "--data", str(corpus), "--out", str(tmp_path)]
+    command = [*COMMAND, "--data", str(corpus), "--out", str(tmp_path)]
     assert main([*command, "--", *SMALL, "--rdrop-alhpa", "3"]) == 1
+    assert "error: fairseq-train has no option --rdrop-alhpa; did you mean --rdrop-" in capsys.readouterr().err
+    assert main([*command, "--", *SMALL, "--encoder-attention-heads", "5"]) == 1
     said = capsys.readouterr().err.splitlines()[-1]
-    assert "the training stopped (error: fairseq-train has no option --rdrop-alhpa; did you mean --rdrop-" in said
+    assert "rdrop: stopped with status 1 (" in said
+    assert "embed_dim must be divisible by num_heads" in said
     assert "train.log" in said
 
 
 def test_unprepared_data_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["quickstart", "--data", str(tmp_path)]) == 1
-    assert "dict.en.txt is missing: give --data a folder that `prepare demo` made" in capsys.readouterr().err
+    assert "dict.en.txt is missing: give --data a folder that `prepare verses` or" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("source", "name"), [("es", "verses-small"), ("de", "verses-small.de-en")])
+def test_data_are_made_where_none_are_named(source, name, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[list[str]] = []
+    monkeypatch.setattr(verses, "main", lambda words, _: made.append(words))
+    folder = quickstart.prepare(argparse.Namespace(root=tmp_path, source=source, target="en"))
+    assert folder == tmp_path / "work" / name
+    assert made == [["--source", source, "--target", "en", "--pairs", "1500", "--out", str(folder)]]
 
 
 def test_compare_shows_both(
@@ -136,7 +211,7 @@ def test_compare_shows_both(
 
     monkeypatch.setattr(quickstart, "train", lambda training: 60.0)
     monkeypatch.setattr(quickstart, "score", scored)
-    assert main(["quickstart", "--root", str(ROOT), "--data", str(corpus), "--out", str(tmp_path), "--compare"]) == 0
+    assert main([*COMMAND, "--data", str(corpus), "--out", str(tmp_path), "--compare"]) == 0
     said = capsys.readouterr().out
     assert "baseline: trained for 60 s" in said
     assert "| 100.00 [100.00, 100.00] |" in said

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Callable
 
 import pytest
+import small_news
 import tiny_bart
+from tiny_training import succeed
 
-from rdrop_fairseq.corpus.stories import file_name
-
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-TRAIN, VALID, TEST = range(24), range(24, 28), range(28, 34)
+pytestmark = pytest.mark.usefixtures("warm")
+TRAIN, VALID, TEST = 24, 4, 6  # stories
 
 CONFIG = """
 data: {data}
@@ -43,6 +39,8 @@ seed: 1
 """
 OPTIONS = {
     **{name: value for name, value in tiny_bart.OPTIONS.items() if name not in ("task", "source-lang", "target-lang")},
+    "max-source-positions": "1024",
+    "max-target-positions": "1024",
     "total-num-update": "50",
     "lr-scheduler": "polynomial_decay",
 }
@@ -54,57 +52,19 @@ def config(data: Path, model: Path) -> str:
     return CONFIG.format(data=data, model=model, options="\n".join(lines))
 
 
-def script(name: str, *words: object, stdin: str | None = None, **environment: str) -> str:
-    """Runs a script with this Python; returns its stdout."""
-    done = subprocess.run(
-        [str(SCRIPTS / name), *map(str, words)],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1", **environment},
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-@pytest.fixture
-def mirror(
-    gpt2_files: Path, tmp_path: Path, story: Callable[[int], bytes], make_tar: Callable[[Path, dict[str, bytes]], None]
-) -> Path:
-    """Everything that is downloaded: two archives (one story is missing), three lists, the BPE, BART's dictionary."""
-    folder = tmp_path / "mirror"
-    shutil.copytree(gpt2_files, folder)
-    urls = {number: f"http://example.org/{number}" for number in (*TRAIN, *VALID, *TEST)}
-    for split, numbers in (("train", TRAIN), ("val", VALID), ("test", TEST)):
-        (folder / f"all_{split}.txt").write_text("".join(f"{urls[number]}\n" for number in numbers))
-    for name, rest in (("cnn", 0), ("dailymail", 1)):
-        inside = {
-            f"{name}/stories/{file_name(urls[number])}": story(number)
-            for number in urls
-            if number % 2 == rest and number != 3
-        }
-        make_tar(folder / f"{name}_stories.tgz", inside)
-    for side in ("source", "target"):
-        shutil.copy(folder / "dict.txt", folder / f"dict.{side}.txt")
-    model = tiny_bart.publish(tiny_bart.task_and_model(folder)[1], tmp_path / "model.pt", dummies=5)
-    entries = (folder / "dict.txt").read_bytes() + b"".join(b"madeupword%04d 0\n" % n for n in range(3, 8))
-    for name in ("bart.base", "bart.large"):
-        inside = {f"{name}/model.pt": model.read_bytes(), f"{name}/dict.txt": entries}
-        make_tar(folder / f"{name}.tar.gz", inside)
-    return folder
-
-
-def test_stories_to_rouge(mirror: Path, tmp_path: Path) -> None:
+def test_stories_to_rouge(gpt2_files: Path, story: Callable[[int], bytes], tmp_path: Path) -> None:
+    mirror = tmp_path / "mirror"
+    small_news.news(mirror, gpt2_files, story, (TRAIN, VALID, TEST), lacking=(3,), dummies=5)
     out, save = tmp_path / "cnn dm", tmp_path / "run"
-    printed = script("prepare_cnndm.sh", "--out", out, "--models", tmp_path, DATA_MIRROR=mirror.as_uri())
+    printed = succeed("prepare_cnndm.sh", "--out", out, "--models", tmp_path, DATA_MIRROR=mirror.as_uri())
     assert printed == f"{out / 'bin'}\n"
     manifest = json.loads((out / "manifest.json").read_text())
-    assert manifest["sentence_pairs"] == {"train": len(TRAIN) - 1, "val": len(VALID), "test": len(TEST)}
+    assert manifest["sentence_pairs"] == {"train": TRAIN - 1, "val": VALID, "test": TEST}
     assert (out / "text" / "train.missing").read_text() == "http://example.org/3\n"
 
     model = tmp_path / "bart.base" / "model.pt"
     (tmp_path / "tiny.yaml").write_text(config(out / "bin", model))
-    script("train.sh", tmp_path / "tiny.yaml", "--save-dir", save)
+    succeed("train.sh", tmp_path / "tiny.yaml", "--save-dir", save)
     log = (save / "train.log").read_text()
     assert f"loading pretrained model from {model}" in log
     assert log.count("6 rows of dummy dictionary entries (and <mask>) are dropped") == 1
@@ -114,17 +74,17 @@ def test_stories_to_rouge(mirror: Path, tmp_path: Path) -> None:
 
     articles, summaries = out / "text" / "test.source", tmp_path / "test.hyp"
     settings = ["--preset", "xsum", "--beam", "2", "--max-len-b", "12", "--min-len", "1"]
-    script("summarize.sh", save / "checkpoint_best.pt", out / "bin", articles, "--out", summaries, *settings)
-    assert len(summaries.read_text().splitlines()) == len(TEST)
+    succeed("summarize.sh", save / "checkpoint_best.pt", out / "bin", articles, "--out", summaries, *settings)
+    assert len(summaries.read_text().splitlines()) == TEST
     two = "".join(articles.read_text().splitlines(keepends=True)[:2])
-    streamed = script("summarize.sh", save / "checkpoint_best.pt", out / "bin", *settings, stdin=two)
+    streamed = succeed("summarize.sh", save / "checkpoint_best.pt", out / "bin", *settings, stdin=two)
     assert streamed.splitlines() == summaries.read_text().splitlines()[:2]
 
     references = out / "text" / "test.target"
-    printed = script("score_rouge.sh", summaries, references, "--published", "cnndm", "--samples", "50")
+    printed = succeed("score_rouge.sh", summaries, references, "--published", "cnndm", "--samples", "50")
     assert "41.24" in printed
     scores = json.loads((tmp_path / "test.hyp.rouge.json").read_text())
-    assert scores["documents"] == len(TEST)
+    assert scores["documents"] == TEST
     assert set(scores["conventions"]) == {
         "rouge-score", "rouge-score+stem", "rouge-1.5.5-ptb", "rouge-1.5.5-ptb+stem"
     }  # fmt: skip

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from rdrop_fairseq.loss import rdrop_weights
+from rdrop_fairseq.loss import adaptive_exact, rdrop_weights
 from rdrop_fairseq.loss.adaptive import adaptive_rdrop_loss
+from rdrop_fairseq.loss.adaptive_exact import exact_adaptive_loss
 
 M, N, D = 2, 6, 5
 TARGETS = [torch.tensor([3, 7, 1, 7, 8, 0]), torch.tensor([2, 0]), torch.tensor([4])]
@@ -28,6 +29,21 @@ def loss(*tensors: torch.Tensor, impl: str = "fused", weight: bool = True) -> tu
 
 def test_gradcheck() -> None:
     assert torch.autograd.gradcheck(lambda *tensors: loss(*tensors)[0], inputs())
+
+
+def test_gradcheck_of_the_exact_divergence(monkeypatch) -> None:
+    """Three views, chunks of four positions."""
+    monkeypatch.setattr(adaptive_exact, "CHUNK_BYTES", 4 * 4 * 3 * 12)
+    torch.manual_seed(1)
+    shapes = (3 * N, D), (6, D), (5, D), (3, D)  # head: four words and two tails
+    made = [torch.randn(shape, dtype=torch.double, requires_grad=True) for shape in shapes]
+    target = torch.tensor([3, 11, 1, 7, 8, 0])
+
+    def of(x: torch.Tensor, head: torch.Tensor, *tails: torch.Tensor) -> torch.Tensor:
+        layers = [lambda rows, matrix=matrix: rows @ matrix.t() for matrix in (head, *tails)]
+        return exact_adaptive_loss(x, target, layers[0], layers[1:], [4, 9, 12], rdrop_weights(1.5, 3), 1)[0]
+
+    assert torch.autograd.gradcheck(of, made)
 
 
 def test_fused_eager_and_logits_agree() -> None:

@@ -6,11 +6,9 @@ import math
 
 import pytest
 import torch
-from loss_cases import PAD, make_case
+from loss_cases import IMPLS, PAD, make_case
 
 from rdrop_fairseq.loss import cutoff_weights, linear_rdrop_loss, plain_weights, rdrop_loss, simcut_weights
-
-IMPLS = pytest.mark.parametrize("impl", ["eager", "fused"])
 
 # One position, two classes, reference 0:  p = (3/4, 1/4) in view 1,  q = (1/2, 1/2) in view 2.
 #   CE = -ln 3/4 - ln 1/2,  KL(p||q) = 3/4 ln 3/2 + 1/4 ln 1/2,  KL(q||p) = 1/2 ln 2/3 + 1/2 ln 2
@@ -20,59 +18,50 @@ KL_PQ = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
 KL_QP = 0.5 * math.log(2 / 3) + 0.5 * math.log(2)
 
 
-def tensors():
-    return torch.tensor(LOGITS, dtype=torch.float64, requires_grad=True), torch.tensor([0])
+# M = (5/8, 3/8), the mean of p and q
+JS = 0.5 * (0.75 * math.log(6 / 5) + 0.25 * math.log(2 / 3)) + 0.5 * (0.5 * math.log(4 / 5) + 0.5 * math.log(4 / 3))
+P, Q = LOGITS
+BY_HAND = {  # views, objective, (loss, nll as the mean over views, kl)
+    "rdrop": ([P, Q], {"alpha": 4.0}, (CE_P + CE_Q + 2 * (KL_PQ + KL_QP), (CE_P + CE_Q) / 2, (KL_PQ + KL_QP) / 2)),
+    "simcut": ([P, Q], {"weights": simcut_weights(3.0)}, (CE_P + 3 * KL_PQ, CE_P, KL_PQ)),
+    "js": (
+        [P, Q], {"weights": cutoff_weights((0.5,), 2.0)}, (CE_P + 0.5 * CE_Q + 2 * JS, (CE_P + 0.5 * CE_Q) / 1.5, JS)
+    ),
+    # w_ij = alpha / 6, and of the six ordered pairs two are (p, q) and two (q, p)
+    "three views": (
+        [P, Q, Q], {"alpha": 4.0, "views": 3},
+        (CE_P + 2 * CE_Q + 4 / 3 * (KL_PQ + KL_QP), (CE_P + 2 * CE_Q) / 3, (KL_PQ + KL_QP) / 3),
+    ),
+}  # fmt: skip
+
+
+def solve(name, impl):
+    views, objective, expected = BY_HAND[name]
+    logits = torch.tensor(views, dtype=torch.float64, requires_grad=True)
+    return rdrop_loss(logits, torch.tensor([0]), **objective, impl=impl), logits, expected
 
 
 @IMPLS
-def test_rdrop_by_hand(impl):
-    logits, target = tensors()
-    loss, nll, kl = rdrop_loss(logits, target, alpha=4.0, impl=impl)
-    assert loss.item() == pytest.approx(CE_P + CE_Q + 2 * (KL_PQ + KL_QP), abs=1e-12)
-    assert nll.item() == pytest.approx((CE_P + CE_Q) / 2, abs=1e-12)  # the mean over views, not the sum
-    assert kl.item() == pytest.approx((KL_PQ + KL_QP) / 2, abs=1e-12)
+@pytest.mark.parametrize("name", BY_HAND)
+def test_values_by_hand(name, impl):
+    found, _, expected = solve(name, impl)
+    assert [value.item() for value in found] == pytest.approx(expected, abs=1e-12)
 
+
+@IMPLS
+def test_gradients_by_hand(impl):
     # d/dz_0 of two classes: c (p - 1) + w [ p (1-p) ln(p q' / p' q) + (p - q) ], p' = 1 - p, and the same with p, q
     # exchanged; ln(p q' / p' q) = ln 3. d/dz_1 is its negative.
+    (loss, *_), logits, _ = solve("rdrop", impl)
     loss.backward()
     first = (0.75 - 1) + 2 * (0.75 * 0.25 * math.log(3) + 0.25)
     second = (0.5 - 1) + 2 * (0.5 * 0.5 * -math.log(3) - 0.25)
     expected = torch.tensor([[first, -first], [second, -second]], dtype=torch.float64)
     torch.testing.assert_close(logits.grad, expected, rtol=0, atol=1e-12)
-
-
-@IMPLS
-def test_simcut_by_hand(impl):
-    logits, target = tensors()
-    loss, nll, kl = rdrop_loss(logits, target, weights=simcut_weights(3.0), impl=impl)
-    assert loss.item() == pytest.approx(CE_P + 3 * KL_PQ, abs=1e-12)
-    assert nll.item() == pytest.approx(CE_P, abs=1e-12)
-    assert kl.item() == pytest.approx(KL_PQ, abs=1e-12)
+    # SimCut, through both sides: view 2 gets 3 (q - p)
+    (loss, *_), logits, _ = solve("simcut", impl)
     loss.backward()
-    # through both sides: view 2 gets 3 (q - p)
     torch.testing.assert_close(logits.grad[1], torch.tensor([-0.75, 0.75], dtype=torch.float64), rtol=0, atol=1e-12)
-
-
-@IMPLS
-def test_js_by_hand(impl):
-    logits, target = tensors()
-    loss, _, kl = rdrop_loss(logits, target, weights=cutoff_weights((0.5,), 2.0), impl=impl)
-    # M = (5/8, 3/8)
-    js = 0.5 * (0.75 * math.log(6 / 5) + 0.25 * math.log(2 / 3)) + 0.5 * (
-        0.5 * math.log(4 / 5) + 0.5 * math.log(4 / 3)
-    )
-    assert loss.item() == pytest.approx(CE_P + 0.5 * CE_Q + 2 * js, abs=1e-12)
-    assert kl.item() == pytest.approx(js, abs=1e-12)
-
-
-@IMPLS
-def test_three_views_by_hand(impl):
-    """m = 3, views p, q, q: w_ij = alpha / 6, and of the six ordered pairs two are (p, q) and two (q, p)."""
-    logits, target = tensors()
-    loss, nll, kl = rdrop_loss(torch.cat([logits, logits[1:]]), target, alpha=4.0, views=3, impl=impl)
-    assert loss.item() == pytest.approx(CE_P + 2 * CE_Q + 4 / 3 * (KL_PQ + KL_QP), abs=1e-12)
-    assert nll.item() == pytest.approx((CE_P + 2 * CE_Q) / 3, abs=1e-12)
-    assert kl.item() == pytest.approx((KL_PQ + KL_QP) / 3, abs=1e-12)
 
 
 @IMPLS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from loss_cases import OBJECTIVES, PAD, make_case
+from loss_cases import IMPLS, KINDS, OBJECTIVES, PAD, make_case
 
 from rdrop_fairseq.loss import fused, linear_rdrop_loss, rdrop_loss
 
@@ -19,48 +19,31 @@ def chunks(request, monkeypatch):
     monkeypatch.setitem(fused.TALLEST_CHUNK, "cpu", request.param)
 
 
-def run(kind, case, impl, weights, label_smoothing=0.1):
-    """(loss, nll, kl, gradients) of the objective by one implementation."""
-    kwargs = {"weights": weights, "label_smoothing": label_smoothing, "ignore_index": PAD, "impl": impl}
-    if kind == "logits":
-        leaves = [case.logits]
-        results = rdrop_loss(leaves[0], case.target, **kwargs)
-    else:
-        leaves = case.leaves()
-        results = linear_rdrop_loss(case.features, case.weight, case.target, case.bias, **kwargs)
-    return [*results, *torch.autograd.grad(results[0], leaves)]
+def by_both(kind, case, weights, **options):
+    """Values and gradients, fused and eager."""
+    options = {"weights": weights, "label_smoothing": 0.1, **options}
+    return [case.solve(kind, impl=impl, **options) for impl in ("fused", "eager")]
 
 
 @pytest.mark.usefixtures("chunks")
-@pytest.mark.parametrize("kind", ["logits", "linear"])
+@KINDS
 @pytest.mark.parametrize("weights", OBJECTIVES.values(), ids=OBJECTIVES)
 def test_equals_eager(kind, weights):
     case = make_case(weights.views, positions=13, width=6, classes=17)
-    torch.testing.assert_close(
-        run(kind, case, "fused", weights), run(kind, case, "eager", weights), **EXACT
-    )
+    torch.testing.assert_close(*by_both(kind, case, weights), **EXACT)
 
 
-@pytest.mark.parametrize("kind", ["logits", "linear"])
+@KINDS
 @pytest.mark.parametrize("classes", [2, 3, 1001])
 def test_equals_eager_for_any_number_of_classes(kind, classes):
     case = make_case(2, positions=9, classes=max(classes, 3), padding=False)
     if classes == 2:
         case.weight, case.bias = (t.detach()[:2].requires_grad_() for t in (case.weight, case.bias))
         case.target = case.target % 2
-    weights = OBJECTIVES["rdrop"]
-    kwargs = {"weights": weights, "label_smoothing": 0.1, "ignore_index": -100}
-    if kind == "logits":
-        found = [rdrop_loss(case.logits, case.target, impl=impl, **kwargs) for impl in ("fused", "eager")]
-    else:
-        found = [
-            linear_rdrop_loss(case.features, case.weight, case.target, case.bias, impl=impl, **kwargs)
-            for impl in ("fused", "eager")
-        ]
-    torch.testing.assert_close(*found, **EXACT)
+    torch.testing.assert_close(*by_both(kind, case, OBJECTIVES["rdrop"], ignore_index=-100), **EXACT)
 
 
-@pytest.mark.parametrize("impl", ["fused", "eager"])
+@IMPLS
 def test_sentences_by_time_are_the_same_as_rows(impl):
     weights = OBJECTIVES["asymmetric"]
     case = make_case(2, positions=12)
@@ -75,7 +58,7 @@ def test_sentences_by_time_are_the_same_as_rows(impl):
     torch.testing.assert_close(batched_logits, flat, **EXACT)
 
 
-@pytest.mark.parametrize("impl", ["fused", "eager"])
+@IMPLS
 def test_logits_that_are_not_contiguous(impl):
     case = make_case(2, positions=6, padding=False)
     logits = case.logits.detach()

@@ -5,20 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 from loss_cases import make_case
-from peak_memory import float_bytes, peak_bytes
 
+from rdrop_fairseq.benchmark.peak import peak_bytes
 from rdrop_fairseq.loss import fused, linear_rdrop_loss, rdrop_loss
 
 POSITIONS, WIDTH = 1024, 16
 
 
-def test_peak_bytes_sees_what_is_alive_at_once():
-    def work():
-        for _ in range(3):
-            torch.empty(1000, 1000).fill_(1.0)
-        return torch.empty(500, 1000)
-
-    assert float_bytes(1000, 1000) <= peak_bytes(work) < 1.1 * float_bytes(1000, 1000)
+def float_bytes(*shape):
+    return 4 * torch.Size(shape).numel()
 
 
 @pytest.fixture(autouse=True)

@@ -40,7 +40,7 @@ def test_half_precision_loses_only_what_its_input_lost(dtype: torch.dtype) -> No
 
 
 def test_sizes_that_do_not_fit() -> None:
-    with pytest.raises(UserError, match="2 views of 3 targets do not fit 5 values"):
+    with pytest.raises(UserError, match="2 views of 3 targets do not match 5 values"):
         rdrop_regression_loss(torch.zeros(5), torch.zeros(3), 1.0)
     with pytest.raises(UserError, match="alpha must be"):
         rdrop_regression_loss(torch.zeros(6), torch.zeros(3), float("nan"))

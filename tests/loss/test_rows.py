@@ -6,12 +6,11 @@ import math
 
 import pytest
 import torch
-from loss_cases import OBJECTIVES, make_case
+from loss_cases import IMPLS, OBJECTIVES, make_case
 
 from rdrop_fairseq.loss import linear_rdrop_loss, rdrop_loss
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-FUSED_AND_EAGER = pytest.mark.parametrize("impl", ["fused", "eager"])
 
 
 @DTYPES
@@ -44,7 +43,7 @@ def test_equal_views_get_the_gradient_of_cross_entropy(views):
     torch.testing.assert_close(logits.grad, expected, rtol=1e-9, atol=1e-10)
 
 
-@FUSED_AND_EAGER
+@IMPLS
 @pytest.mark.parametrize("gap", [250.0, 1e4])
 @pytest.mark.parametrize("name", ["rdrop", "asymmetric", "js-and-kl", "rdrop-three-views"])
 def test_logit_gaps_above_200_stay_finite(impl, gap, name):
@@ -69,7 +68,7 @@ def test_torch_has_nan_gradients_at_such_a_gap():
     assert logits.grad.isnan().any()
 
 
-@FUSED_AND_EAGER
+@IMPLS
 def test_divergence_at_a_large_gap_by_hand(impl):
     """KL((1, 0) || (0, 1)) at a gap of g is g, and -log p of the class that lost is g too."""
     logits = torch.tensor([[300.0, 0.0], [0.0, 300.0]], requires_grad=True)

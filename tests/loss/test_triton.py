@@ -64,6 +64,24 @@ def test_half_precision_from_features_to_gradients(interpreted):
 
 
 @needs_triton
+def test_a_position_that_does_not_count_adds_nothing(interpreted):
+    cases = [case for case in interpreted if case["kind"] == "dead"]
+    assert len(cases) == 9
+    for case in cases:
+        assert (case["gradient"], case["others"]) == (0.0, 0.0), case
+        assert case["sums"] <= 1e-4, case
+
+
+@needs_triton
+def test_an_fp16_gradient_that_overflows_is_shown(interpreted):
+    """As infinity or NaN, which fairseq's loss scaling looks for; a clamped one would be taken for right."""
+    [case] = [case for case in interpreted if case["kind"] == "overflow"]
+    assert case["finite"] == [False, False]
+    assert case["loss"] <= 1e-3
+    assert case["harmless"] <= 2e-2
+
+
+@needs_triton
 def test_a_kernel_that_is_wrong_or_does_not_run_is_not_used_and_that_is_said_once(interpreted):
     [said] = [case for case in interpreted if case["kind"] == "fallback"]
     assert said["good"] is None

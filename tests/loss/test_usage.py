@@ -41,7 +41,7 @@ def test_several_labels_for_each_sentence() -> None:
 
 @pytest.mark.parametrize(("batch", "classes"), [(8, 2), (16, 3)])
 def test_alphas_of_other_code(batch: int, classes: int) -> None:
-    """What their loss is with their alpha, ours per sentence is, up to its scale, with the alpha of the table."""
+    """Their loss with their alpha is ours per sentence, up to its scale, with the alpha in the config of GLUE."""
     torch.manual_seed(3)
     logits, target = torch.randn(2 * batch, classes, dtype=torch.float64), torch.randint(classes, (batch,))
     both, theirs = torch.cat([target, target]), 0.7

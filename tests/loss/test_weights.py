@@ -10,8 +10,18 @@ from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.loss import ViewWeights, cutoff_weights, plain_weights, rdrop_weights, simcut_weights
 
 
-def test_rdrop():
-    assert rdrop_weights(5.0) == ViewWeights((1.0, 1.0), ((0.0, 2.5), (2.5, 0.0)))
+@pytest.mark.parametrize(
+    ("made", "expected"),
+    [
+        (rdrop_weights(5.0), ViewWeights((1.0, 1.0), ((0.0, 2.5), (2.5, 0.0)))),
+        (simcut_weights(3.0), ViewWeights((1.0, 0.0), ((0.0, 3.0), (0.0, 0.0)))),
+        (cutoff_weights((0.5, 0.25), 2.0), ViewWeights((1.0, 0.5, 0.25), ((0.0,) * 3,) * 3, 2.0)),
+        (plain_weights(), ViewWeights((1.0,), ((0.0,),))),
+        (plain_weights(2.0), ViewWeights((2.0,), ((0.0,),))),
+    ],
+)
+def test_weights_of_each_objective(made, expected):
+    assert made == expected
 
 
 @pytest.mark.parametrize(("views", "pair"), [(3, 1.0), (4, 0.5)])
@@ -21,19 +31,6 @@ def test_rdrop_shares_alpha_among_the_ordered_pairs(views, pair):
     assert weights.ce == (1.0,) * views
     assert weights.kl == tuple(tuple(0.0 if i == j else pair for j in range(views)) for i in range(views))
     assert weights.kl_total == pytest.approx(6.0)
-
-
-def test_simcut():
-    assert simcut_weights(3.0) == ViewWeights((1.0, 0.0), ((0.0, 3.0), (0.0, 0.0)))
-
-
-def test_cutoff():
-    assert cutoff_weights((0.5, 0.25), 2.0) == ViewWeights((1.0, 0.5, 0.25), ((0.0,) * 3,) * 3, 2.0)
-
-
-def test_plain():
-    assert plain_weights() == ViewWeights((1.0,), ((0.0,),))
-    assert plain_weights(2.0).ce == (2.0,)
 
 
 def test_totals():

@@ -1,11 +1,11 @@
 """Averaging: the mean, what is refused, what the file holds. Oracle: fairseq's rule, sum of w.float() over n."""
 
 import argparse
-import subprocess
 import sys
 
 import pytest
 import torch
+from tiny_training import succeed
 
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.scoring.average import average, main
@@ -34,7 +34,8 @@ def test_the_mean_by_hand(tmp_path):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_equals_fairseqs_rule_and_keeps_the_type(tmp_path, dtype):
-    models = [{"w": torch.randn(50, 7).to(dtype), "b": torch.randn(7).to(dtype)} for _ in range(5)]
+    # in fp16 60000 + 60000 would overflow
+    models = [{"w": torch.randn(50, 7).to(dtype), "b": 50000 + 10000 * torch.rand(7).to(dtype)} for _ in range(5)]
     result = averaged(tmp_path, *models)["model"]
     for name in ("w", "b"):
         total = models[0][name].clone() if dtype == torch.float64 else models[0][name].float()
@@ -43,13 +44,6 @@ def test_equals_fairseqs_rule_and_keeps_the_type(tmp_path, dtype):
         expected = total / 5
         assert result[name].dtype == dtype
         assert torch.equal(result[name], expected.to(dtype))
-
-
-def test_half_is_summed_in_single_precision(tmp_path):
-    # In fp16 1 + 2048 is 2048 and 60000 + 60000 overflows.
-    values = [[1.0, 60000.0], [2048.0, 60000.0], [2048.0, 60000.0], [2051.0, 60000.0]]
-    result = averaged(tmp_path, *({"w": torch.tensor(row).half()} for row in values))["model"]["w"]
-    assert result.tolist() == [torch.tensor(1537.0).half().item(), torch.tensor(60000.0).half().item()]
 
 
 def test_whole_numbers_and_booleans_come_from_the_last(tmp_path):
@@ -80,25 +74,23 @@ BASE = {"w": torch.ones(2, 3), "v": torch.ones(1)}
 
 
 @pytest.mark.parametrize(
-    ("other", "message"),
+    ("second", "message"),
     [
         ({"w": torch.ones(2, 3)}, r"checkpoint2\.pt lacks the weight v"),
-        ({**BASE, "x": torch.ones(1)}, r"checkpoint2\.pt has the weight x, which .*checkpoint1\.pt lacks"),
+        ({**BASE, "x": torch.ones(1)}, r"checkpoint1\.pt lacks the weight x, which .*checkpoint2\.pt has"),
         ({**BASE, "w": torch.ones(3, 2)}, r"checkpoint2\.pt: the weight w is \(3, 2\), in .* \(2, 3\)"),
         ({**BASE, "v": torch.tensor([float("nan")])}, r"checkpoint2\.pt: the weight v has NaN or infinite"),
         ({**BASE, "w": torch.full((2, 3), float("-inf"))}, r"checkpoint2\.pt: the weight w has NaN or infinite"),
         ({**BASE, "v": torch.ones(1, dtype=torch.int64)}, r"checkpoint2\.pt: the weight v is torch\.int64"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_file_and_weight(tmp_path, other, message):
+def test_what_does_not_fit_is_refused_with_file_and_weight(tmp_path, second, message):
     with pytest.raises(UserError, match=message):
-        averaged(tmp_path, BASE, other)
+        averaged(tmp_path, BASE, second)
     assert not (tmp_path / "out.pt").exists()
-
-
-def test_nan_in_the_first(tmp_path):
-    with pytest.raises(UserError, match=r"checkpoint1\.pt: the weight v has NaN"):
-        averaged(tmp_path, {**BASE, "v": torch.tensor([float("nan")])}, BASE)
+    if "NaN" in message:
+        with pytest.raises(UserError, match=message.replace("checkpoint2", "checkpoint1")):
+            averaged(tmp_path, second, BASE)
 
 
 @pytest.mark.parametrize("change", [{"arch": "transformer_big"}, {"encoder_attention_heads": 8}])
@@ -125,7 +117,7 @@ def test_files_that_are_no_checkpoints(tmp_path, capsys):
     whole = save_state(tmp_path / "whole.pt", BASE).read_bytes()
     for content in (b"", b"<html>404</html>", whole[: len(whole) // 2]):
         bad.write_bytes(content)
-        with pytest.raises(UserError, match=r"bad\.pt is (damaged|refused|no checkpoint)"):
+        with pytest.raises(UserError, match=r"bad\.pt is not (whole|a readable checkpoint)"):
             average([bad], tmp_path / "out.pt")
     for content in ([1], {"weights": {}}, {"model": {"w": 1}}):
         torch.save(content, bad)
@@ -180,12 +172,11 @@ print(next(line.split()[1] for line in open("/proc/self/status") if line.startsw
 
 def test_memory_does_not_grow_with_the_number_of_checkpoints(tmp_path):
     megabytes = 64
-    paths = [save_state(tmp_path / f"{i}.pt", {"w": torch.full((megabytes << 18,), float(i))}) for i in range(5)]
+    paths = [save_state(tmp_path / f"{i}.pt", {"w": torch.full((megabytes << 18,), float(i))}) for i in range(8)]
 
     def peak(count):
-        words = [*map(str, paths[:count]), "--output", str(tmp_path / "out.pt")]
-        done = subprocess.run([sys.executable, "-c", PEAK, *words], check=True, capture_output=True, text=True)
-        return int(done.stdout) / 1024
+        words = [*paths[:count], "--output", tmp_path / "out.pt"]
+        return int(succeed(sys.executable, "-c", PEAK, *words)) / 1024
 
-    # Three checkpoints more; what varies by one is when the allocator gives memory back.
-    assert peak(5) - peak(2) < 1.5 * megabytes
+    # Six checkpoints more; what varies, by one or two, is when the allocator gives memory back.
+    assert peak(8) - peak(2) < 3 * megabytes

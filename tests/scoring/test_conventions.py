@@ -17,15 +17,6 @@ def corpus():
     return [(GOLDEN / f"{side}.tok.de").read_text(encoding="utf-8").rstrip("\n").split("\n") for side in ("hyp", "ref")]
 
 
-@pytest.mark.parametrize(("convention", "golden"), [("tokenized", "multi-bleu"), ("compound-split", None)])
-def test_tokenized_conventions_print_multi_bleus_line(corpus, convention, golden):
-    hyp, ref = corpus
-    score = conventions.score(convention, hyp, [ref])
-    expected = (GOLDEN / f"{golden or 'multi-bleu.' + convention}.txt").read_text().strip()
-    assert score.line == expected
-    assert f"BLEU = {score.score:.2f}," in expected
-
-
 @pytest.mark.parametrize("lowercase", [False, True])
 @pytest.mark.parametrize("language", ["de", "zh"])
 def test_sacrebleu_and_chrf_are_sacrebleus(corpus, lowercase, language):
@@ -50,17 +41,11 @@ def test_signatures_say_what_differs():
     assert len(signatures) == 4 * 2 * 2
 
 
-
 @pytest.mark.parametrize("convention", conventions.TITLES)
 @pytest.mark.parametrize(
-    ("hyp", "refs", "message"),
-    [
-        (["a"], [["a"], ["a", "b"]], "1 hypotheses but 2 references"),
-        (["a", "b"], [["a"]], "2 hypotheses but 1 references"),
-        (["", " "], [["a", "b"]], "the hypothesis has no words"),
-        (["a"], [[""]], "the reference has no words"),
-    ],
+    ("hyp", "ref", "message"),
+    [(["", " "], ["a", "b"], "the hypothesis has no words"), (["a"], [""], "the reference has no words")],
 )
-def test_nothing_to_score(convention, hyp, refs, message):
+def test_nothing_to_score(convention, hyp, ref, message):
     with pytest.raises(UserError, match=message):
-        conventions.score(convention, hyp, refs)
+        conventions.score(convention, hyp, [ref])

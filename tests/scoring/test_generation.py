@@ -40,8 +40,6 @@ def test_sorts_by_id_and_ignores_the_noise(stream):
     path = stream(NOISE, sentence(2), NOISE, sentence(0), sentence(1), NOISE, TRANSLATED.format(3), GENERATED)
     result = read_generation(path)
     assert result.hypotheses == ["h 0", "h 1", "h 2"]
-    assert result.detokenized == ["d 0", "d 1", "d 2"]
-    assert result.sources == ["s 0", "s 1", "s 2"]
     assert result.targets == ["t 0", "t 1", "t 2"]
     assert looks_like_generation(path)
 
@@ -53,18 +51,15 @@ def test_ten_sorts_after_nine_and_separators_stay_inside_a_line(stream):
 
 def test_of_the_n_best_the_best_score_counts(stream):
     best = ["H-0\t-0.9\tworse", "D-0\t-0.9\tworse", "H-0\t-0.2\tbest", "D-0\t-0.2\tbest", "H-0\t-0.5\tmiddle"]
-    result = read_generation(stream("S-0\ts", "T-0\tt", best, sentence(1), GENERATED))
-    assert result.hypotheses == ["best", "h 1"]
-    assert result.detokenized == ["best", "d 1"]
+    assert read_generation(stream("S-0\ts", "T-0\tt", best, sentence(1), GENERATED)).hypotheses == ["best", "h 1"]
 
 
 def test_an_empty_hypothesis_is_a_hypothesis(stream):
     assert read_generation(stream(sentence(0, ""), sentence(1), GENERATED)).hypotheses == ["", "h 1"]
 
 
-def test_without_references_and_without_a_line_for_detokenized_text(stream):
-    result = read_generation(stream("H-0\t-0.1\ta", TRANSLATED.format(1)))
-    assert (result.targets, result.sources, result.detokenized) == (None, None, ["a"])
+def test_without_references(stream):
+    assert read_generation(stream("H-0\t-0.1\ta", TRANSLATED.format(1))).targets is None
 
 
 def test_thousands_in_the_closing_line(stream):
@@ -91,7 +86,6 @@ def test_unknown_words_of_the_reference_are_counted(stream):
         ([NOISE], None, "did not finish"),
         (["H-0\ttext without score", GENERATED], None, "is not a score and a text"),
         (["H-0\t-0.5", GENERATED], None, "is not a score and a text"),
-        ([sentence(0), "H-1\t-0.1\ta", GENERATED], None, "no D- line for 1 of 2"),
         (["T-0\tt", "H-0\t-0.1\ta", "H-1\t-0.1\ta", GENERATED], None, "no reference for 1 of 2"),
     ],
 )

@@ -43,8 +43,20 @@ WRONG = json.dumps({"block_nll": [1.0], "block_words": [1], "perplexity": 9})
 @pytest.mark.parametrize("text", ["", "[]", "{}", WRONG])
 def test_no_result(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.json").write_text(text)
-    with pytest.raises(UserError, match=r"is no result of score_perplexity\.sh"):
+    with pytest.raises(UserError, match=r"is not a result of score_perplexity\.sh"):
         perplexity.read(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["a.pt", "b.pt"], "an ensemble can be scored of translation models only"),
+        (["a.pt", "--split", "valid", "test", "--out", "x.json"], "--out is one file, for one split"),
+    ],
+)
+def test_what_cannot_be_scored_together(words: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        perplexity.main([str(tmp_path), *words], "perplexity")
 
 
 def test_bad_input_is_said_before_anything_is_loaded(tmp_path: Path) -> None:

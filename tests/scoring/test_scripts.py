@@ -1,18 +1,17 @@
 """The shell scripts on a real, tiny model: fairseq-train's checkpoints averaged, translated, scored and compared."""
 
 import json
-import os
 import random
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import sacrebleu
 import torch
+from tiny_training import succeed
 
-ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.usefixtures("warm")
 TRAIN = (
     "--cpu --arch transformer_iwslt_de_en --share-all-embeddings --encoder-layers 1 --decoder-layers 1 "
     "--encoder-embed-dim 32 --decoder-embed-dim 32 --encoder-ffn-embed-dim 32 --decoder-ffn-embed-dim 32 "
@@ -21,16 +20,6 @@ TRAIN = (
     "--keep-best-checkpoints 2 --no-progress-bar"
 )
 RESULT = "averaged.pt generate.txt hyp.tok hyp.detok ref.tok.0 ref.detok.0 scores.json scores.txt"
-
-
-def run(*command, **options):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHON": sys.executable}
-    command = [str(word) for word in command]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, encoding="utf-8", **options)
-
-
-def script(name, *words):
-    return run(ROOT / "scripts" / name, *words)
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +39,7 @@ def trained(tmp_path_factory):
     preprocess = [sys.executable, "-m", "fairseq_cli.preprocess", *languages, *prefixes, "--destdir", folder / "bin"]
     train = [sys.executable, "-m", "fairseq_cli.train", folder / "bin", *TRAIN.split(), "--save-dir", folder / "save"]
     for command in (preprocess, train):
-        done = run(*command)
-        assert done.returncode == 0, done.stdout + done.stderr
+        succeed(*command)
     (folder / "manifest.json").write_text(json.dumps({"name": "WMT14 en-de"}))
     return folder
 
@@ -64,9 +52,7 @@ def scored(trained):
     (output / "scores.json").write_text("{}")
     (output / "leftover").touch()
     words = ["--average-last", "2", "--output", output]
-    done = script("score_bleu.sh", trained / "bin", trained / "save", *words, "--", "--max-len-b", "20")
-    assert done.returncode == 0, done.stderr
-    return output, done.stdout
+    return output, succeed("score_bleu.sh", trained / "bin", trained / "save", *words, "--", "--max-len-b", "20")
 
 
 def test_scores_of_a_real_generation(scored):
@@ -96,8 +82,7 @@ def test_scores_of_a_real_generation(scored):
 
 
 def test_average_of_real_checkpoints_is_fairseqs(trained):
-    done = script("average.sh", trained / "save", "--best", "2", "--output", trained / "best.pt")
-    assert done.returncode == 0, done.stderr
+    succeed("average.sh", trained / "save", "--best", "2", "--output", trained / "best.pt")
     best = sorted((trained / "save").glob("checkpoint.best_*.pt"))
     states = [torch.load(path, weights_only=False) for path in best]
     result = torch.load(trained / "best.pt", weights_only=False)
@@ -110,13 +95,11 @@ def test_average_of_real_checkpoints_is_fairseqs(trained):
 
 def test_compare_with_an_earlier_checkpoint(trained, scored):
     checkpoint, data = trained / "save" / "checkpoint1.pt", trained / "bin"
-    done = script("score_bleu.sh", data, checkpoint, "--beam", "1", "--json", "--", "--max-len-b", "20")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["made"]["beam"] == 1
+    printed = succeed("score_bleu.sh", data, checkpoint, "--beam", "1", "--json", "--", "--max-len-b", "20")
+    assert json.loads(printed)["made"]["beam"] == 1
     baseline = trained / "save" / "scores" / "test.checkpoint1"
-    compared = script("compare.sh", baseline, scored[0], "--convention", "tokenized")
-    assert compared.returncode == 0, compared.stderr
-    row = compared.stdout.splitlines()[2].split("|")
+    compared = succeed("compare.sh", baseline, scored[0], "--convention", "tokenized")
+    row = compared.splitlines()[2].split("|")
     better = json.loads((scored[0] / "scores.json").read_text())["scores"][0]["score"]
     worse = json.loads((baseline / "scores.json").read_text())["scores"][0]["score"]
     assert row[4].strip() == f"{better - worse:+.2f}"

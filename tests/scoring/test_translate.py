@@ -76,20 +76,13 @@ def test_data_that_is_not_for_this_checkpoint(prepared, tmp_path):
         find_test_set(checkpoint, "test", checkpoint)
 
 
-@pytest.mark.parametrize(
-    ("benchmark", "beam", "lenpen"),
-    [("iwslt14.de-en", 5, 1.0), ("wmt14.en-de", 4, 0.6), ("wmt14.en-fr", 5, 1.0), ("", 5, 1.0)],
-)
-def test_decoding_of_the_recipes(benchmark, beam, lenpen):
-    assert published.decoding(benchmark) == published.Decoding(beam, lenpen)
-
-
 @pytest.mark.parametrize("cuda", [True, False])
 def test_half_precision_on_a_gpu_else_the_cpu(prepared, monkeypatch, cuda):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     data, checkpoint = prepared()
     found = find_test_set(data, "test", checkpoint)
-    command = generate_command(found, checkpoint, published.Decoding(4, 0.6), ["--max-tokens", "9"])
+    command = generate_command(found, [checkpoint] * 2, published.Decoding(4, 0.6), ["--max-tokens", "9"])
+    assert command[command.index("--path") + 1] == f"{checkpoint}:{checkpoint}"
     assert ("--fp16" in command, "--cpu" in command) == (cuda, not cuda)
     assert command[-2:] == ["--max-tokens", "9"]
     assert command[command.index("--lenpen") + 1] == "0.6"

@@ -134,16 +134,6 @@ def test_batches_by_length() -> None:
     assert list(batches({}, 5, 9)) == []
 
 
-def test_settings_of_the_recipes() -> None:
-    assert summarize.PRESETS["cnndm"] == {
-        "beam": 4, "lenpen": 2.0, "max_len_b": 140, "min_len": 55, "no_repeat_ngram_size": 3
-    }  # fmt: skip
-    assert summarize.PRESETS["xsum"]["beam"] == 6
-    assert {name: summarize.PRESETS["xsum"][name] for name in ("lenpen", "max_len_b", "min_len")} == {
-        "lenpen": 1.0, "max_len_b": 60, "min_len": 10
-    }  # fmt: skip
-
-
 def test_files_that_are_missing_or_do_not_fit(model: Path, tmp_path: Path) -> None:
     (tmp_path / "a").write_text("An article\n")
 

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional
+from typing import Any, Optional
 
+import pytest
 import torch
 from torch import Tensor
 
-from rdrop_fairseq.loss import ViewWeights, cutoff_weights, plain_weights, rdrop_weights, simcut_weights
+from rdrop_fairseq.loss import (
+    ViewWeights,
+    cutoff_weights,
+    linear_rdrop_loss,
+    plain_weights,
+    rdrop_loss,
+    rdrop_weights,
+    simcut_weights,
+)
 
 PAD = 1
+KINDS = pytest.mark.parametrize("kind", ["logits", "linear"])
+IMPLS = pytest.mark.parametrize("impl", ["fused", "eager"])
 
 # Every shape an objective can have: symmetric and not, one-sided, without a KL, with JS, one to three views.
 OBJECTIVES = {
@@ -48,6 +59,19 @@ class Case:
     def leaves(self) -> list[Tensor]:
         """The inputs that have gradients."""
         return [tensor for tensor in (self.features, self.weight, self.bias) if tensor is not None]
+
+    def call(self, kind: str, **options: Any) -> tuple[tuple[Tensor, Tensor, Tensor], list[Tensor]]:
+        """(loss, nll, kl) of the logits, or of what makes them if `kind` is "linear", and the leaves of the graph."""
+        options = {"ignore_index": PAD, **options}
+        if kind == "logits":
+            logits = self.logits
+            return rdrop_loss(logits, self.target, **options), [logits]
+        return linear_rdrop_loss(self.features, self.weight, self.target, self.bias, **options), self.leaves()
+
+    def solve(self, kind: str, factor: float = 1.0, **options: Any) -> list[Tensor]:
+        """[loss, nll, kl, gradients of the loss times `factor`...]"""
+        values, leaves = self.call(kind, **options)
+        return [*values, *torch.autograd.grad(values[0] * factor, leaves)]
 
     def to(self, dtype: torch.dtype) -> Case:
         """The same values in another dtype."""

@@ -65,7 +65,9 @@ def publish(model: torch.nn.Module, path: Path, mask: bool = True, legacy: bool 
     for name in [name for name in state if name.endswith(("embed_tokens.weight", "output_projection.weight"))]:
         further = state[name][:1].expand(dummies + mask, -1)
         state[name] = torch.cat([state[name], further * 0 + 7])
-    args = Namespace(arch="bart_base", task="denoising", data="/elsewhere", max_tokens=2048, **_sizes())
+    sizes = {**_sizes(), "max_source_positions": model.encoder.max_source_positions}
+    sizes["max_target_positions"] = model.decoder.max_target_positions
+    args = Namespace(arch="bart_base", task="denoising", data="/elsewhere", max_tokens=2048, **sizes)
     return write_published(state, args, path, legacy)
 
 

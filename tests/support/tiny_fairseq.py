@@ -66,10 +66,11 @@ def write_corpus(folder: Path, train: int = 96, copy: bool = True, shortest: int
     return folder
 
 
-def arguments(data: Path, *words: object, model: str = "transformer") -> list[str]:
+def arguments(data: Path, *words: object, model: str = "transformer", device: str = "cpu") -> list[str]:
     """A command line of fairseq-train: one model, Adam unless told otherwise, seed 1; `words` come last and win."""
     fixed = [
-        *(str(data), "--source-lang", "xx", "--target-lang", "yy", "--cpu", "--num-workers", "0", "--no-progress-bar"),
+        *(str(data), "--source-lang", "xx", "--target-lang", "yy", "--num-workers", "0", "--no-progress-bar"),
+        *(["--cpu"] if device == "cpu" else ["--distributed-world-size", "1"]),  # fairseq counts the GPUs otherwise
         *("--lr", "0.002", "--clip-norm", "1.0", "--seed", "1", "--batch-size", "8"),
         *("--log-format", "simple", "--log-interval", "1", "--no-epoch-checkpoints"),
     ]
@@ -77,11 +78,11 @@ def arguments(data: Path, *words: object, model: str = "transformer") -> list[st
     return [*fixed, *optimizer, *MODELS[model], *map(str, words)]
 
 
-def config(data: Path, *words: object, model: str = "transformer") -> Any:
+def config(data: Path, *words: object, model: str = "transformer", device: str = "cpu") -> Any:
     """The same, parsed."""
     parser = options.get_training_parser()
     return convert_namespace_to_omegaconf(
-        options.parse_args_and_arch(parser, input_args=arguments(data, *words, model=model))
+        options.parse_args_and_arch(parser, input_args=arguments(data, *words, model=model, device=device))
     )
 
 
@@ -117,28 +118,40 @@ class Session:
         return self.criterion(self.model, batch)
 
     def parameters(self) -> dict[str, torch.Tensor]:
-        """A copy of the parameters."""
-        return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        """A copy of the parameters, without a buffer that some of fairseq's modules never fill."""
+        state = self.model.state_dict().items()
+        return {name: value.detach().clone() for name, value in state if not name.endswith("_float_tensor")}
 
 
-def session(data: Path, *words: object, model: str = "transformer") -> Session:
+def start(cfg: Any, splits: tuple[str, ...] = ("train",)) -> Session:
     """Everything fairseq-train builds before the first update; the model is in training mode."""
-    cfg = config(data, *words, model=model)
     task = tasks.setup_task(cfg.task)
     torch.manual_seed(cfg.common.seed)
     built = task.build_model(cfg.model)
     criterion = task.build_criterion(cfg.criterion)
-    task.load_dataset("train")
+    for split in splits:
+        task.load_dataset(split)
     trainer = Trainer(cfg, task, built, criterion)
     trainer.model.train()
+    trainer.criterion.train()
     return Session(cfg, task, trainer.model, trainer.criterion, trainer)
 
 
-def train(data: Path, save: Path, *words: object, model: str = "transformer") -> None:
+def session(data: Path, *words: object, model: str = "transformer", device: str = "cpu") -> Session:
+    """Of a translation model."""
+    return start(config(data, *words, model=model, device=device))
+
+
+def run(cfg: Any) -> None:
     """A whole run of fairseq-train in this process."""
     from fairseq_cli import train as command
 
     for state in (checkpoint_utils.save_checkpoint, command.should_stop_early):
         vars(state).pop("best", None)  # kept on the functions by a run before
     metrics.reset()
-    command.main(config(data, "--save-dir", save, *words, model=model))
+    command.main(cfg)
+
+
+def train(data: Path, save: Path, *words: object, model: str = "transformer") -> None:
+    """Of a translation model."""
+    run(config(data, "--save-dir", save, *words, model=model))

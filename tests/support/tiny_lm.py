@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import tiny_fairseq
 import torch
+from fairseq import options
+from fairseq.data import Dictionary, indexed_dataset
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.models.transformer_lm import TransformerLanguageModelConfig
 from tiny_models import EOS, PAD, make_dictionary, make_model
 from torch import nn
@@ -22,6 +30,52 @@ MODELS = {
 }
 
 
+# The same as options of fairseq-train, for the 16 words of tiny_fairseq.
+SIZES = ["--arch", "transformer_lm", "--decoder-layers", "2", "--decoder-attention-heads", "2"]
+for dimension in ("embed", "ffn-embed", "input", "output"):
+    SIZES += [f"--decoder-{dimension}-dim", "16"]
+FEATURES = [
+    *("--criterion", "label_smoothed_cross_entropy_rdrop", "--label-smoothing", "0"),
+    "--share-decoder-input-output-embed",
+]
+CLUSTERS = [
+    *("--criterion", "adaptive_loss_rdrop", "--ddp-backend", "legacy_ddp", "--adaptive-softmax-cutoff", "8,14"),
+    *("--adaptive-softmax-factor", "2", "--adaptive-input", "--adaptive-input-cutoff", "8,14"),
+    *("--adaptive-input-factor", "2", "--tie-adaptive-weights", "--tie-adaptive-proj"),
+]
+
+
+def write_text(folder: Path) -> Path:
+    """Binarized data of a language model: 48 lines of 12 words for training, 8 for validation."""
+    folder.mkdir(parents=True, exist_ok=True)
+    dictionary = Dictionary()
+    for word in tiny_fairseq.WORDS:
+        dictionary.add_symbol(word, 100)
+    dictionary.finalize(padding_factor=1)
+    dictionary.save(str(folder / "dict.txt"))
+    draw = random.Random(5)
+    for split, count in (("train", 48), ("valid", 8)):
+        builder = indexed_dataset.make_builder(str(folder / f"{split}.bin"), "mmap", len(dictionary))
+        for _ in range(count):
+            line = " ".join(draw.choices(tiny_fairseq.WORDS, k=12))
+            builder.add_item(dictionary.encode_line(line, add_if_not_exist=False))
+        builder.finalize(str(folder / f"{split}.idx"))
+    return folder
+
+
+def lm_config(data: Path, *words: object) -> Any:
+    """A training on `write_text`, one line to a sentence, Adam unless told otherwise."""
+    fixed = [
+        *(str(data), "--task", "language_modeling_rdrop", "--tokens-per-sample", "13", "--sample-break-mode", "none"),
+        *("--cpu", "--num-workers", "0", "--no-progress-bar", "--lr", "0.002", "--seed", "1", "--batch-size", "8"),
+        *("--log-format", "simple", "--log-interval", "1", "--no-epoch-checkpoints", *SIZES),
+        *([] if "--optimizer" in words else ["--optimizer", "adam", "--adam-betas", "(0.9, 0.98)"]),
+    ]
+    parser = options.get_training_parser()
+    parsed = options.parse_args_and_arch(parser, input_args=[*fixed, *map(str, words)])
+    return convert_namespace_to_omegaconf(parsed)
+
+
 def make_lm_task() -> Any:
     dictionary = make_dictionary(WORDS)
     return SimpleNamespace(
@@ -29,13 +83,31 @@ def make_lm_task() -> Any:
     )
 
 
-def make_lm(name: str = "untied", **options: Any) -> nn.Module:
+def make_lm(name: str = "untied", **further: Any) -> nn.Module:
     """One of MODELS, with further options as on the command line."""
     sizes = {"tokens_per_sample": 16, "max_target_positions": 16, "decoder_layers": 2, "decoder_attention_heads": 2}
     width = {f"decoder_{name}": 16 for name in ("embed_dim", "ffn_embed_dim", "input_dim", "output_dim")}
     defaults = {field.name: field.default for field in fields(TransformerLanguageModelConfig)}
-    chosen = {**sizes, **width, **MODELS[name], **options}
+    chosen = {**sizes, **width, **MODELS[name], **further}
     return make_model("transformer_lm", make_lm_task(), **{**defaults, **chosen})
+
+
+@contextmanager
+def views_by_rule(model: nn.Module, source: torch.Tensor) -> Iterator[list[torch.Tensor]]:
+    """The next forward, the only one, gets two views that differ: `source`, and words three numbers further on. Yields
+    both."""
+    sources, calls = [source, torch.where(source.eq(PAD), source, (source - 4 + 3) % WORDS + 4)], []
+
+    def swapped(_: nn.Module, args: Any, kwargs: Any) -> Any:
+        calls.append(args)
+        return args, {**kwargs, "src_tokens": torch.cat(sources)}
+
+    handle = model.register_forward_pre_hook(swapped, with_kwargs=True)
+    try:
+        yield sources
+    finally:
+        handle.remove()
+    assert len(calls) == 1
 
 
 def make_lm_sample(seed: int = 1, avoid: tuple[int, ...] = ()) -> dict[str, Any]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import random
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from fairseq import options, tasks
+import small_corpora
+import torch
+from fairseq import options
 from fairseq.data import Dictionary, indexed_dataset
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
-from fairseq.trainer import Trainer
-from tiny_fairseq import WORDS, Session
+from tiny_bart import write_published
+from tiny_fairseq import WORDS, Session, start
 
 RDROP = ["--criterion", "sentence_prediction_rdrop", "--rdrop-alpha", "1"]
 PLAIN = ["--criterion", "sentence_prediction"]
@@ -84,16 +87,30 @@ def config(data: Path, *words: object, model: list[str] = ROBERTA) -> Any:
 
 def session(data: Path, *words: object, model: list[str] = ROBERTA) -> Session:
     """Everything fairseq-train builds before the first update; the model is in training mode."""
-    import torch
+    return start(config(data, *words, model=model), ("train", "valid"))
 
-    cfg = config(data, *words, model=model)
-    task = tasks.setup_task(cfg.task)
-    torch.manual_seed(cfg.common.seed)
-    built = task.build_model(cfg.model)
-    criterion = task.build_criterion(cfg.criterion)
-    for split in ("train", "valid"):
-        task.load_dataset(split)
-    trainer = Trainer(cfg, task, built, criterion)
-    trainer.model.train()
-    trainer.criterion.train()
-    return Session(cfg, task, trainer.model, trainer.criterion, trainer)
+
+def write_roberta(mirror: Path, data: Path) -> None:
+    """roberta.large.tar.gz in `mirror`, beside dict.txt, as published but of one layer, for the vocabulary of
+    `data`."""
+    args = Namespace(arch="roberta_large", task="masked_lm", data="/elsewhere", tokens_per_sample=64)
+    model = write_published(_published_names(data), args, mirror / "roberta.pt").read_bytes()
+    dictionary = (mirror / "dict.txt").read_bytes()
+    inside = {"roberta.large/model.pt": model, "roberta.large/dict.txt": dictionary, "roberta.large/NOTE": b"note\n"}
+    small_corpora.pack(mirror / "roberta.large.tar.gz", inside)
+
+
+def _published_names(data: Path) -> dict[str, torch.Tensor]:
+    """Weights under the names that RoBERTa was published with: no heads, decoder in place of encoder, queries, keys
+    and values in one matrix."""
+    sizes = ["--encoder-layers", "1", "--encoder-ffn-embed-dim", "16", "--max-positions", "64"]
+    state = session(data, *RDROP, *sizes).model.state_dict()
+    attention = "encoder.sentence_encoder.layers.0.self_attn"
+    for kind in ("weight", "bias"):
+        parts = [state.pop(f"{attention}.{part}_proj.{kind}") for part in "qkv"]
+        state[f"{attention}.in_proj_{kind}"] = torch.cat(parts)
+    return {
+        name.replace("encoder.", "decoder.", 1).replace(".layernorm_embedding.", ".emb_layer_norm."): value
+        for name, value in state.items()
+        if not name.startswith("classification_heads.")
+    }

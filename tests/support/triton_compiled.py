@@ -23,8 +23,7 @@ ALIGNED = ("logits", "target", "terms", "width", "view_stride", "row_stride")
 def compiled(target: int, dtype: str, views: int, warps: int) -> bytes:
     """The cubin of one specialization: rows aligned, gradient wanted, as training launches it."""
     names = sweep_rows.arg_names
-    constants = {"VIEWS": views, "GRAD": True, "LANES": 32 * warps, "VEC": 16 // ELEMENT[dtype],
-                 "CLAMP": dtype == "fp16"}  # fmt: skip
+    constants = {"VIEWS": views, "GRAD": True, "LANES": 32 * warps, "VEC": 16 // ELEMENT[dtype]}
     signature = {name: "constexpr" if name in constants else "i32" if name in COUNTS else "fp32" for name in names}
     signature.update(logits=f"*{dtype}", target="*i64", terms="*fp32")
     attributes = {(names.index(name),): [["tt.divisibility", 16]] for name in ALIGNED}

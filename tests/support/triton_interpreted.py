@@ -47,7 +47,7 @@ def measure(kind: str, classes: int, name: str, dtype: torch.dtype) -> dict[str,
     z, views = inputs(kind, weights.views, classes, dtype), weights.views
     target = torch.tensor([0, classes - 1, 3, 5, classes // 2])
     exact = z.double().requires_grad_()
-    truth = eager_loss(exact.flatten(0, 1), target, weights, 0.1, -100)
+    truth = eager_loss(exact, target, weights, 0.1)
     (gradient,) = torch.autograd.grad(truth[0], exact)
     logits = z.float().contiguous()
     found = {"torch": RowSweep(weights, 0.1, classes)(logits, target, logits.sum(-1), True)}
@@ -81,11 +81,54 @@ def check_products(dtype: torch.dtype, bias: bool) -> dict[str, float]:
     found = torch.autograd.grad(loss, leaves)
     exact = [t.double().detach().requires_grad_() for t in leaves]
     z = exact[0] @ exact[1].t() + (exact[2] if bias else 0)
-    truth = eager_loss(z.flatten(0, 1), target, WEIGHTS["asymmetric"], 0.1, -100)[0]
+    truth = eager_loss(z, target, WEIGHTS["asymmetric"], 0.1)[0]
     right = torch.autograd.grad(truth, exact)
     pairs = enumerate(zip(found, right))
     errors = {f"gradient {i}": ((a.double() - t).norm() / t.norm()).item() for i, (a, t) in pairs}
     return {"loss": abs(loss.item() - truth.item()) / truth.item(), **errors}
+
+
+def check_dead(name: str, dtype: torch.dtype) -> dict[str, float]:
+    """A position that does not count: its loss and gradient, and the largest difference that it makes to others."""
+    weights = WEIGHTS[name]
+    target = torch.tensor([0, 32, -1, 5, 7])
+    z = inputs("normal", weights.views, 33, dtype)
+    z[:, 2] = 0.0
+    others = torch.tensor([0, 1, 3, 4])
+    sweep = TritonSweep(weights, 0.1, 33)
+    sweep.warps = 1
+    alone = sweep(z[:, others].contiguous(), target[others], None, True)
+    found = sweep(z, target, None, True)
+    assert found.grad is not None
+    assert alone.grad is not None
+    return {
+        "gradient": found.grad[:, 2].abs().max().item(),
+        "others": (found.grad[:, others] - alone.grad).abs().max().item(),
+        "sums": max(abs(getattr(found, what) - getattr(alone, what)).item() for what in ("loss", "nll", "kl")),
+    }
+
+
+def check_overflow() -> dict[str, object]:
+    """alpha 100, fp16 logits of views 10,000 apart: the gradient, 15,000, cannot be stored times its scale, 16."""
+    weights, dtype = WEIGHTS["heavy"], torch.float16
+    w = torch.zeros(33, 1, dtype=dtype)
+    w[3], w[5] = 1.0, -1.0
+    x = torch.tensor([[[1.0], [0.001]], [[10000.0], [0.002]]], dtype=dtype)
+    x[0, 0] = 0.0  # position 0: undecided in view 1, sure in view 2; position 1: harmless
+    leaves = [x.requires_grad_(), w.requires_grad_()]
+    target = torch.tensor([3, 4])
+    sweep = TritonSweep(weights, 0.1, 33)
+    sweep.warps = 1
+    loss, *_ = LinearLoss.apply(*leaves, None, target, sweep, dtype, (True, True, False))
+    dx, dw = torch.autograd.grad(loss, leaves)
+    exact = [t.double().detach().requires_grad_() for t in leaves]
+    truth = eager_loss(exact[0] @ exact[1].t(), target, weights, 0.1)[0]
+    right = torch.autograd.grad(truth, exact[0])[0][:, 1]
+    return {
+        "loss": abs(loss.item() - truth.item()) / truth.item(),
+        "finite": [bool(dx[0, 0].isfinite().all()), bool(dw.isfinite().all())],
+        "harmless": ((dx[:, 1].double() - right).norm() / right.norm()).item(),
+    }
 
 
 def check_fallback() -> dict[str, object]:
@@ -137,5 +180,9 @@ if __name__ == "__main__":
     for dtype in ("bf16", "fp16"):
         for bias in (False, True):
             print(json.dumps({"kind": "products", "dtype": dtype, **check_products(DTYPES[dtype], bias)}))
+    for name in ("rdrop", "asymmetric", "plain"):
+        for dtype in DTYPES:
+            print(json.dumps({"kind": "dead", **check_dead(name, DTYPES[dtype])}))
+    print(json.dumps({"kind": "overflow", **check_overflow()}))
     print(json.dumps({"kind": "fallback", **check_fallback()}))
     print(json.dumps({"kind": "by name", "difference": check_by_name()}))

@@ -1,6 +1,8 @@
 """Started by torchrun: trains each of the given models for three updates and lets rank 0 write what came out.
 
-    torchrun --nproc_per_node 2 two_processes.py DATA OUT
+    torchrun --nproc_per_node 2 two_processes.py DATA OUT [DEVICE BACKEND RUN...]
+
+DATA: a corpus, and in DATA/text a text for language models.
 
 Without torchrun, the same in one process on both halves of each batch. The views of a batch differ by rule, not by
 dropout, whose random numbers could not be the same for one process and two.
@@ -13,17 +15,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import tiny_lm
 import torch
 from fairseq.distributed import utils as distributed
 from fairseq.models import distributed_fairseq_model
-from tiny_fairseq import RDROP, Session, config, session
+from tiny_fairseq import RDROP, Session, config, session, start
 from tiny_models import make_model, make_sample, make_task
 
 from rdrop_fairseq import views
 from rdrop_fairseq.views.cutoff import Cutoff, cutting
 
 UPDATES, SENTENCES = 3, 8
-OPTIONS = [*RDROP, "--dropout", "0", "--clip-norm", "0", "--optimizer", "sgd", "--lr", "0.5", "--momentum", "0.9"]
+OPTIONS = ["--dropout", "0", "--clip-norm", "0", "--optimizer", "sgd", "--lr", "0.5", "--momentum", "0.9"]
 # name -> (model, further options)
 RUNS = {
     "legacy tied": ("transformer-tied", ["--ddp-backend", "legacy_ddp"]),
@@ -46,6 +49,15 @@ RUNS = {
     "pytorch stacked, checkpointed": ("transformer", ["--ddp-backend", "pytorch_ddp", "--checkpoint-activations"]),
     "pytorch separate": ("transformer", ["--ddp-backend", "pytorch_ddp", "--rdrop-forward", "separate"]),
     "pytorch, two batches per update": ("transformer", ["--ddp-backend", "pytorch_ddp", "--update-freq", "2"]),
+    # Without momentum: legacy_ddp gives the layers that nobody ran gradients of 0, which one process leaves out.
+    "legacy separate, LayerDrop": (
+        "transformer",
+        ["--ddp-backend", "legacy_ddp", "--encoder-layers", "3", "--encoder-layerdrop", "0.5", "--momentum", "0"],
+    ),
+    "legacy language model": ("language model", ["--ddp-backend", "legacy_ddp", *tiny_lm.FEATURES]),
+    "pytorch language model": ("language model", ["--ddp-backend", "pytorch_ddp", *tiny_lm.FEATURES]),
+    "legacy language model, adaptive": ("language model", tiny_lm.CLUSTERS),
+    "legacy language model, adaptive, exact": ("language model", [*tiny_lm.CLUSTERS, "--rdrop-exact-divergence"]),
     "pytorch, prefixes only": ("transformer", ["--ddp-backend", "pytorch_ddp", "--ignore-prefix-size", "20"]),
 }
 
@@ -75,10 +87,15 @@ def three_updates(run: Session, rank: int, processes: int, batches: int) -> list
     return logged
 
 
-def result(data: Path, name: str, rank: int = 0, processes: int = 1) -> dict[str, Any]:
+def result(
+    data: Path, name: str, rank: int = 0, processes: int = 1, device: str = "cpu", backend: str = "gloo"
+) -> dict[str, Any]:
     """Parameters and logged quantities of one run."""
     model, options = RUNS[name]
-    run = session(data, *OPTIONS, *options, *world(processes), model=model)
+    if model == "language model":
+        run = start(tiny_lm.lm_config(data / "text", *OPTIONS, *options, *world(processes, backend)))
+    else:
+        run = session(data, *RDROP, *OPTIONS, *options, *world(processes, backend), model=model, device=device)
     logged = three_updates(run, rank, processes, 2 if "two batches" in name else 1)
     return {"logged": logged, "model": run.parameters()}
 
@@ -97,26 +114,29 @@ def cut_places() -> torch.Tensor:
     return seen[0]
 
 
-def world(processes: int) -> list[str]:
-    return ["--distributed-world-size", str(processes), "--distributed-backend", "gloo", "--distributed-no-spawn"]
+def world(processes: int, backend: str) -> list[str]:
+    return ["--distributed-world-size", str(processes), "--distributed-backend", backend, "--distributed-no-spawn"]
 
 
 def main() -> None:
     data, out = Path(sys.argv[1]), Path(sys.argv[2])
+    device, backend, *names = sys.argv[3:] or ["cpu", "gloo", *RUNS]
     rank, processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    # fairseq names a GPU for DDP even on a CPU, which torch refuses
+    if device == "cuda":
+        torch.cuda.set_device(rank if backend == "nccl" else 0)
+    # fairseq names a GPU for DDP even on a CPU, which torch refuses, and on one that two processes share
     wrap = distributed_fairseq_model.DistributedDataParallel
     distributed_fairseq_model.DistributedDataParallel = lambda **kwargs: wrap(
         **{**kwargs, "device_ids": None, "output_device": None}
     )
     differ_by_rule()
-    cfg = config(data, *OPTIONS, *world(processes))
+    cfg = config(data, *RDROP, *OPTIONS, *world(processes, backend), device=device)
     cfg.distributed_training.distributed_rank = rank
     # told, since what fairseq would infer from torchrun's environment counts GPUs
     cfg.distributed_training.distributed_init_method = "env://"
     distributed.distributed_init(cfg)
-    for name in RUNS:
-        found = result(data, name, rank, processes)
+    for name in names:
+        found = result(data, name, rank, processes, device, backend)
         torch.save(found, out / f"{name}.{rank}.pt")
     torch.save(cut_places(), out / f"cut.{rank}.pt")
     torch.distributed.barrier()

@@ -24,7 +24,7 @@ def test_values_stay_as_written(tmp_path: Path) -> None:
         ("lr", "5e-4", 2), ("dropout", "0.10", 3), ("source-lang", "no", 4), ("seed", "010", 5),
     ]
     assert experiment.name == "mine"
-    assert experiment.tokens_per_update == 4096
+    assert experiment.per_update == (4096, "tokens")
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_what_is_refused(tmp_path: Path, text: str, message: str) -> None:
 def test_tokens_per_update_is_a_count(tmp_path: Path, value: str) -> None:
     experiment = read_config(config_file(tmp_path, f"tokens-per-update: '{value}'\n"))
     with pytest.raises(UserError, match="whole number above 0"):
-        experiment.tokens_per_update  # noqa: B018
+        experiment.per_update  # noqa: B018
 
 
 def test_a_config_is_found_by_name_or_path(tmp_path: Path) -> None:

@@ -19,13 +19,19 @@ def test_whole_data_serves_both_directions(tiny_data: Path, source: str, target:
 
 
 @pytest.mark.parametrize("name", ["dict.de.txt", "train.de-en.en.bin", "valid.de-en.de.idx", "valid.de-en.en.bin"])
-def test_each_missing_file_is_named(tiny_data: Path, tmp_path: Path, name: str) -> None:
+def test_each_missing_or_empty_file_is_named(tiny_data: Path, tmp_path: Path, name: str) -> None:
+    """fairseq-preprocess makes an empty set without a word, and fairseq-train cannot map it into memory."""
     copy = tmp_path / "copy"
     shutil.copytree(tiny_data, copy)
+    way_out = f"make it with {PREPARE}, or name another data directory after the config"
+    if name.endswith(".bin"):
+        (copy / name).write_bytes(b"")
+        with pytest.raises(UserError) as caught:
+            check_data(str(copy), "de", "en", PREPARE)
+        assert str(caught.value) == f"{copy}/{name} is empty: {way_out}"
     (copy / name).unlink()
     with pytest.raises(UserError) as caught:
         check_data(str(copy), "de", "en", PREPARE)
-    way_out = f"make it with {PREPARE}, or name another data directory after the config"
     assert str(caught.value) == f"{copy} has no {name}: {way_out}"
 
 

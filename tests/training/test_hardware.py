@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from packages import make_wheel
+from tiny_training import ROOT, succeed
 
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.training import gpu_probe, hardware
 from rdrop_fairseq.training.hardware import Hardware, detect
 
-ROOT = Path(__file__).parents[2]
 NO_KERNEL = "CUDA error: no kernel image is available for execution on the device"
 
 
@@ -56,7 +59,12 @@ def test_gpus_that_do_not_work_are_told(machine) -> None:
     with pytest.raises(UserError, match=r"the 2 GPU\(s\) here \(RuntimeError: CUDA error: no driver\): CUDA_VISIBLE"):
         detect()
     machine(2, [gpu(8, 0), gpu(7, 0, fp32=NO_KERNEL, fp16=NO_KERNEL)])
-    with pytest.raises(UserError, match=r"GPU 1 \(a card\) does not compute \(CUDA error: no kernel.*whl/cu126"):
+    message = r"GPU 1 \(a card\) does not compute \(CUDA error: no kernel.*whl/cu126.*DEVICES=0 leaves it out$"
+    with pytest.raises(UserError, match=message):
+        detect()
+    machine(1, [gpu(9, 0, fp32="CUDA out of memory")])
+    busy = r"compute \(CUDA out of memory\): perhaps another process uses it; CUDA_VISIBLE_DEVICES= takes the CPU$"
+    with pytest.raises(UserError, match=busy):
         detect()
 
 
@@ -74,10 +82,10 @@ def test_gpus_that_torch_cannot_see_are_a_warning(machine, monkeypatch, capsys) 
     assert detect() == Hardware(0)
     said = capsys.readouterr().err
     assert "warning: training on the CPU: nvidia-smi lists 2 GPU(s), but this torch (" in said
-    assert "has no CUDA; install torch from its own index: pip install -c constraints.txt" in said
+    assert "has no CUDA; install another build of torch: pip install torch==" in said
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     detect()
-    assert "for CUDA 13.0 sees none: the driver is too old" in capsys.readouterr().err
+    assert "for CUDA 13.0 sees none: the driver is probably too old" in capsys.readouterr().err
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # the CPU was asked for
     detect()
     detect(cpu=True)
@@ -112,3 +120,28 @@ def test_the_pins_take_torch_for_any_cuda() -> None:
     # CUDA builds of this torch want this very triton
     assert "triton==3.7.1" in lines
     assert not [line for line in lines if line.startswith(("nvidia", "cuda"))]
+
+
+@pytest.mark.parametrize("cuda", ["cu126", "cu130"])
+@pytest.mark.parametrize("pinned", [True, False])
+def test_the_command_for_another_cuda_is_resolved(tmp_path: Path, cuda: str, pinned: bool) -> None:
+    """As other_builds() prints it, where another build of the same version is installed; by pip, from an index
+    of stand-ins with PyTorch's names and dependencies. The build comes with its libraries, and the pins accept it."""
+    platform = f"nvidia_cublas_{cuda[:4]}"
+    wheels = {"torch": f"2.13.0+{cuda}", "triton": "3.7.1", platform: "12.6.4.1"}
+    requires = {"torch": ("triton==3.7.1", f"{platform.replace('_', '-')}==12.6.4.1")}
+    for name, version in wheels.items():
+        folder = tmp_path / name.replace("_", "-")
+        folder.mkdir()
+        make_wheel(folder, name, {}, version, requires.get(name, ()))
+        [path] = folder.iterdir()
+        address = path.name.replace("+", "%2B")
+        (folder / "index.html").write_text(f'<a href="{address}">{path.name}</a>', encoding="utf-8")
+    printed = re.search(r"pip (install .*) https://download\.pytorch\.org/whl/cu126", hardware.other_builds())
+    assert printed is not None
+    words = [*printed[1].replace("cu126", cuda).split(), tmp_path.as_uri()]
+    words += ["-c", "constraints.txt"] if pinned else []
+    words += ["--dry-run", "--disable-pip-version-check"]
+    printed = succeed(sys.executable, "-m", "pip", *words, PIP_INDEX_URL=tmp_path.as_uri())
+    for wanted in (f"torch-2.13.0+{cuda}", f"{platform.replace('_', '-')}-12.6.4.1"):
+        assert wanted in printed.splitlines()[-1].replace("_", "-")

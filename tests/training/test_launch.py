@@ -8,36 +8,16 @@ import pytest
 import torch
 
 from rdrop_fairseq.errors import UserError
-from rdrop_fairseq.training import hardware, launch, options
+from rdrop_fairseq.training import launch, options
 from rdrop_fairseq.training.batch import SMALLEST
 from rdrop_fairseq.training.config import find_config, names, read_config
-from rdrop_fairseq.training.hardware import Hardware
 from rdrop_fairseq.training.launch import without
+from rdrop_fairseq.training.run import Run, pretty
 
 ROOT = Path(__file__).parents[2]
-PROG = "python -m rdrop_fairseq train"
 
 
-@pytest.fixture
-def plan(tiny_data: Path, monkeypatch: pytest.MonkeyPatch):
-    """plan(words, gpus, capability): the job for `iwslt14_de_en_rdrop` on such a machine, and its words in pairs."""
-    monkeypatch.chdir(ROOT)
-
-    def make(
-        words: str = "",
-        gpus: int = 0,
-        capability: tuple[int, int] = (8, 0),
-        extra: tuple[str, ...] = (),
-        config: str = "iwslt14_de_en_rdrop",
-    ):
-        monkeypatch.setattr(hardware, "detect", lambda cpu=False: Hardware(0 if cpu else gpus, capability))
-        argv = [config, str(tiny_data), *words.split()]
-        return launch.prepare(launch.argument_parser(PROG).parse_args(argv), list(extra))
-
-    return make
-
-
-def value(job: launch.Job, option: str) -> str:
+def value(job: Run, option: str) -> str:
     """The value of an option that must be there exactly once."""
     assert job.command.count(option) == 1, (option, job.command)
     return job.command[job.command.index(option) + 1]
@@ -60,7 +40,7 @@ def test_the_batch_of_the_recipe_on_any_number_of_gpus(plan, gpus: int, max_toke
 def test_what_does_not_divide(plan, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match="4096 tokens per update do not divide over 3 devices"):
         plan(gpus=3)
-    for words, extra in (("--update-freq 2", ()), ("", ("--update-freq", "2")), ("", ("--update-freq=2",))):
+    for words, extra in (("--update-freq 2", ()), ("", ("--update-freq=2",))):
         job = plan(words, gpus=3, extra=extra)
         assert value(job, "--update-freq") == "2"
         assert "4096 tokens x 3 devices x update-freq 2 = 24576" in job.summary
@@ -74,6 +54,8 @@ def test_max_tokens_after_the_dashes_is_what_is_announced_and_trained(plan) -> N
         assert value(job, "--max-tokens") == "2048"
         assert not any(word.startswith("--max-tokens=") for word in job.command)
         assert "2048 tokens x 2 devices x update-freq 1 = 4096" in job.summary
+    job = plan(gpus=1, extra=("--max-tokens", "1024"))  # a smaller GPU accumulates
+    assert (value(job, "--max-tokens"), value(job, "--update-freq")) == ("1024", "4")
     job = plan(gpus=2, extra=("--max-tokens-valid=1000",))
     assert "--max-tokens-valid" not in job.command
     assert "--max-tokens-valid=1000" in job.command
@@ -82,11 +64,13 @@ def test_max_tokens_after_the_dashes_is_what_is_announced_and_trained(plan) -> N
 def test_a_list_of_update_freq_is_never_cut(plan, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--update-freq 1,4 changes the batch .* fixes it"):
         plan(extra=("--update-freq", "1,4"))
-    free = tmp_path / "free.yaml"
-    text = (ROOT / "configs" / "iwslt14_de_en_rdrop.yaml").read_text(encoding="utf-8")
-    free.write_text("\n".join(line for line in text.splitlines() if not line.startswith("tokens-per")), "utf-8")
-    job = plan(extra=("--update-freq", "1,4"), config=str(free))
+    text = find_config("iwslt14_de_en_rdrop", ROOT).read_text(encoding="utf-8")
+    free = "\n".join(line for line in text.splitlines() if not line.startswith(("tokens-per", "max-tokens")))
+    (tmp_path / "free_SYSTEM.yaml").write_text(free, "utf-8")
+    job = plan(extra=("--max-tokens", "4096", "--update-freq", "1,4"), config=str(tmp_path / "free_rdrop"))
     assert value(job, "--update-freq") == "1,4"
+    job = plan("--update-freq 2", extra=("--batch-size", "8"), config=str(tmp_path / "free_rdrop"))
+    assert value(job, "--update-freq") == "2"
 
 
 @pytest.mark.parametrize("name", names(ROOT))
@@ -94,9 +78,7 @@ def test_each_config_says_the_batch_that_fairseq_trains(name: str, plan, monkeyp
     """Read back from the command by fairseq's own parser, on 1 to 16 GPUs; what cannot be trained is refused."""
     monkeypatch.setattr(launch, "check_data", lambda *_: None)
     monkeypatch.setattr(launch, "settle_pretrained", lambda *_: None)
-    experiment = read_config(find_config(name, ROOT), name)
-    unit = "sentences" if experiment.sentences_per_update else "tokens"
-    wanted = experiment.sentences_per_update or experiment.tokens_per_update
+    wanted, unit = read_config(find_config(name, ROOT), name).per_update
     for devices in (1, 2, 4, 8, 16):
         if wanted is not None and wanted // devices < SMALLEST[unit]:
             with pytest.raises(UserError, match="do not divide"):
@@ -109,12 +91,6 @@ def test_each_config_says_the_batch_that_fairseq_trains(name: str, plan, monkeyp
         trained = size * seen.update_freq[0] * seen.distributed_world_size
         assert wanted in (None, trained)
         assert ("batch as given" if wanted is None else f"= {trained} {unit} per update") in job.summary
-
-
-def test_a_smaller_gpu_accumulates(plan) -> None:
-    job = plan(gpus=1, extra=("--max-tokens", "1024"))
-    assert value(job, "--max-tokens") == "1024"
-    assert value(job, "--update-freq") == "4"
 
 
 @pytest.mark.parametrize(
@@ -198,7 +174,7 @@ def test_a_broken_last_checkpoint_is_gone_around(plan, tmp_path: Path, capsys: p
         plan(words)
     torch.save({"model": torch.arange(500.0)}, best)
     assert value(plan(words), "--restore-file") == str(best)
-    assert "checkpoint_last.pt is cut short: going on from checkpoint_best.pt" in capsys.readouterr().err
+    assert "checkpoint_last.pt is cut short: resuming from checkpoint_best.pt" in capsys.readouterr().err
     other = plan(words, extra=("--restore-file", "mine.pt"))
     assert value(other, "--restore-file") == "mine.pt"
     tuned = plan(words, extra=("--finetune-from-model", str(best)))
@@ -216,10 +192,18 @@ def test_the_printed_command_can_be_pasted(plan) -> None:
     import shlex
 
     job = plan(gpus=2)
-    assert shlex.split(launch.pretty(job.command).replace("\\\n", " ")) == job.command
+    assert shlex.split(pretty(job.command).replace("\\\n", " ")) == job.command
 
 
-@pytest.mark.parametrize("words", ["--processes 0", "--nodes 0"])
-def test_counts_are_above_zero(words: str) -> None:
-    with pytest.raises(UserError, match="a whole number above 0"):
-        launch.main(["iwslt14_de_en_rdrop", *words.split()], PROG)
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        *((option, value, f"{value} is no whole number above 0") for option, value in (
+            ("--processes", "0"), ("--nodes", "-1"), ("--update-freq", "two"))),
+        ("--precision", "fp8", "invalid choice: 'fp8'"),
+    ],
+)  # fmt: skip
+def test_values_that_the_launcher_does_not_know(option, value, message, capsys) -> None:
+    with pytest.raises(SystemExit):
+        launch.main(["iwslt14_de_en_rdrop", option, value], "train")
+    assert f"argument {option}: {message}" in capsys.readouterr().err

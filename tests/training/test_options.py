@@ -87,6 +87,12 @@ def test_a_wrong_value_is_named_with_the_nearest(tmp_path: Path, old: str, new: 
         checked(tmp_path, base=BASE.replace(old, new))
 
 
+def test_a_missing_key_may_be_given_on_the_command_line(tmp_path: Path) -> None:
+    base = BASE.replace("criterion: label_smoothed_cross_entropy\n", "")
+    for extra in (("--criterion", "cross_entropy"), ("--criterion=cross_entropy",)):
+        assert checked(tmp_path, extra=extra, base=base)[1].criterion == "cross_entropy"
+
+
 def test_a_wrong_extra_option_is_named_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no option --max-updates; did you mean --max-update\?"):
         checked(tmp_path, extra=("--max-updates", "4"))

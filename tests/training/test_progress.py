@@ -50,5 +50,18 @@ def test_a_resumed_training_is_told_and_timed_from_there(
         clock[0] = 20.0
         shown.line(log_line(80))
     said = capsys.readouterr().err
-    assert "x: going on at update 50" in said
+    assert "x: resuming at update 50" in said
     assert "x: update 80/100, about 0:20 left" in said
+
+
+def test_a_training_that_ends_by_time(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    """One hour is left from its first line on."""
+    with progress.Progress("x", total=0, start=0, seconds=3600.0) as shown:
+        clock[0] = 10.0
+        shown.line(log_line(60))
+        clock[0] = 1000.0
+        shown.line(log_line(80))
+    assert [line.strip() for line in capsys.readouterr().err.splitlines()[1:]] == [
+        "x: update 60, about 60:00 left",
+        "x: update 80, about 43:30 left",
+    ]

@@ -1,16 +1,12 @@
-"""Half-written checkpoints are told from whole ones, and a training that still runs is not started twice."""
+"""Half-written checkpoints are told from whole ones."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
-import pytest
 import torch
 
-from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.training import resume
 
 
@@ -46,18 +42,3 @@ def test_the_newest_whole_checkpoint_is_taken(tmp_path: Path) -> None:
     (tmp_path / "checkpoint_1_300.pt.tmp").write_bytes(b"half")
     older.unlink()
     assert resume.newest_whole(tmp_path) is None
-
-
-def test_a_lock_lasts_as_long_as_the_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resume, "PATIENCE", 0.2)
-    path = tmp_path / "run" / "lock"
-    with resume.only_one(path) as lock:
-        child = subprocess.Popen(
-            [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=[lock.fileno()], text=True
-        )
-        path.write_text(f"{child.pid}\n")
-    with pytest.raises(UserError, match=rf"still running there \(process {child.pid}\)"), resume.only_one(path):
-        pass
-    child.communicate("\n")
-    with resume.only_one(path):
-        pass

@@ -10,18 +10,27 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+from tiny_training import TINY_MODEL, becoming, run_script
+
 from rdrop_fairseq.__main__ import main
 
 ROOT = Path(__file__).parents[2]
-TRAIN = ROOT / "scripts" / "train.sh"
 # fairseq's "wpb": target tokens per update, over all processes
 UPDATE = re.compile(r"train_inner \| epoch (\d+): .*wpb=(\d+), bsz=(\d+), num_updates=(\d+)")
 STAND_INS = {
     "scontrol": "echo 127.0.0.1; echo 127.0.0.2",
-    # the task once per machine, both of them this one; the second one's output beside
-    "srun": '[[ $2 == --cpus-per-task=6 ]] || exit 9; shift 2\n'
-    '"$@" & first=$!; "$@" >"$0.second" 2>&1 || exit 1; wait $first',
+    # the task once per machine, both of them this one; the second one's output beside. Only the first is asked to stop
+    "srun": '[[ $2 == --cpus-per-task=6 ]] || exit 9; shift 2; touch "$RDROP_STOP_FILE"\n'
+    '"$@" & first=$!; RDROP_STOP_FILE= "$@" >"$0.second" 2>&1 || exit 1; wait $first',
 }
+
+
+def write_programs(folder: Path, bodies: dict[str, str]) -> None:
+    """What stands in for Slurm's programs."""
+    for name, body in bodies.items():
+        (folder / name).write_text(f"#!/usr/bin/env bash\n{body}\n", encoding="utf-8")
+        (folder / name).chmod(stat.S_IRWXU)
 
 
 def updates(log: str) -> list[tuple[int, ...]]:
@@ -29,18 +38,15 @@ def updates(log: str) -> list[tuple[int, ...]]:
     return [tuple(map(int, found)) for found in UPDATE.findall(log)]
 
 
-def test_two_machines_under_slurm_then_one_goes_on(
-    tiny_data: Path, tmp_path: Path, tiny_model: list[str], script
-) -> None:
-    """The 400 pairs make one batch: an update per epoch, the same one on two processes and on one."""
-    for name, body in STAND_INS.items():
-        (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{body}\n", encoding="utf-8")
-        (tmp_path / name).chmod(stat.S_IRWXU)
+def test_two_machines_under_slurm_then_one_goes_on(tiny_data: Path, tmp_path: Path) -> None:
+    """The 400 pairs make one batch: an update per epoch, the same one on two processes and on one. Both machines stop
+    after the first, as one of them is asked to."""
+    write_programs(tmp_path, STAND_INS)
     save = tmp_path / "a run"
-    options = ["--", *tiny_model, "--eval-bleu-args", "{}", "--log-interval", "1", "--no-epoch-checkpoints"]
-    first = script(
-        ROOT / "scripts" / "train.slurm", "iwslt14_de_en_rdrop", tiny_data, "--save-dir", save, *options,
-        "--max-epoch", 1, cwd=tmp_path, PATH=f"{tmp_path}:/usr/bin:/bin", SLURM_SUBMIT_DIR=str(ROOT),
+    options = ["--", *TINY_MODEL, "--eval-bleu-args", "{}", "--log-interval", "1", "--no-epoch-checkpoints"]
+    first = run_script(
+        "train.slurm", "iwslt14_de_en_rdrop", tiny_data, "--save-dir", save, *options,
+        "--max-epoch", 9, cwd=tmp_path, PATH=f"{tmp_path}:/usr/bin:/bin", SLURM_SUBMIT_DIR=str(ROOT),
         SLURM_JOB_ID="4711", SLURM_JOB_NODELIST="node[1-2]", SLURM_JOB_NUM_NODES="2",
         SLURM_CPUS_PER_TASK="6",
     )  # fmt: skip
@@ -50,9 +56,10 @@ def test_two_machines_under_slurm_then_one_goes_on(
     assert "2048 tokens x 2 devices x update-freq 1 = 4096 tokens per update" in both
     ((epoch, tokens, sentences, number),) = updates(both)  # by the first rank alone
     assert (epoch, sentences, number) == (1, 400, 1)
+    assert both.count("asked to stop: saving") == 1  # other ranks print nothing, but have ended, too
 
-    second = script(
-        TRAIN, "iwslt14_de_en_rdrop", tiny_data, "--save-dir", save, *options, "--max-epoch", 2, cwd=tmp_path
+    second = run_script(
+        "train.sh", "iwslt14_de_en_rdrop", tiny_data, "--save-dir", save, *options, "--max-epoch", 2, cwd=tmp_path
     )
     assert second.returncode == 0, second.stderr
     assert "iwslt14_de_en_rdrop continues in" in second.stdout
@@ -61,17 +68,19 @@ def test_two_machines_under_slurm_then_one_goes_on(
     assert (save / "checkpoint_best.pt").is_file()
 
 
-def test_slurm_requeues_a_job_whose_time_is_up(tmp_path: Path) -> None:
-    """The signal reaches the batch script alone; its status stays that of the step."""
+@pytest.mark.parametrize("stops", [True, False], ids=["saved in time", "too slow"])
+def test_slurm_requeues_a_job_whose_time_is_up(tmp_path: Path, stops: bool) -> None:
+    """The signal reaches the batch script alone, which asks the training to stop and requeues when it has, or at last
+    when four minutes are over (one second here)."""
+    done = '"$RDROP_STOP_FILE"' if stops else f'"{tmp_path}/requeued"'
     bodies = {
         "scontrol": f'if [[ $1 == requeue ]]; then echo "$@" >>"{tmp_path}/requeued"; else echo here; fi',
-        "srun": f'touch "{tmp_path}/running"; until [[ -e "{tmp_path}/requeued" ]]; do sleep 0.1; done; exit 7',
+        "srun": f'touch "{tmp_path}/running"; until [[ -e {done} ]]; do /bin/sleep 0.1; done; exit 7',
+        "sleep": 'if [[ $1 == 240 ]]; then exec /bin/sleep 1; fi; exit 9',
     }
-    for name, body in bodies.items():
-        (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{body}\n", encoding="utf-8")
-        (tmp_path / name).chmod(stat.S_IRWXU)
+    write_programs(tmp_path, bodies)
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "PYTHON": sys.executable, "SLURM_SUBMIT_DIR": str(ROOT)}
-    environment |= {"SLURM_JOB_ID": "4711", "SLURM_JOB_NODELIST": "here", "SLURM_JOB_NUM_NODES": "1"}
+    environment |= {"SLURM_JOB_ID": f"4711{stops:d}", "SLURM_JOB_NODELIST": "here", "SLURM_JOB_NUM_NODES": "1"}
     command = [str(ROOT / "scripts" / "train.slurm"), "iwslt14_de_en_rdrop"]
     with subprocess.Popen(command, env=environment) as job:
         while not (tmp_path / "running").exists():
@@ -79,24 +88,31 @@ def test_slurm_requeues_a_job_whose_time_is_up(tmp_path: Path) -> None:
             time.sleep(0.05)
         job.send_signal(signal.SIGUSR1)
         assert job.wait(timeout=60) == 7
-    assert (tmp_path / "requeued").read_text() == "requeue 4711\n"
+    time.sleep(1.2 if stops else 0)  # the requeuing that was called off
+    assert set((tmp_path / "requeued").read_text().splitlines()) == {f"requeue 4711{stops:d}"}
+    assert not (ROOT / "outputs" / f".stop-4711{stops:d}").exists()
 
 
-def test_the_run_takes_the_launchers_place(tmp_path: Path, script) -> None:
-    """Status, signals and both streams are its own, shown and added to the log; a pipe to tee would lose the status."""
-    job = f"""
-import sys
-sys.argv[0] = "-m"  # as under `python -m`: the package does not import fairseq
-from pathlib import Path
-from rdrop_fairseq.training.launch import Job, become
-log = Path({str(tmp_path / "save" / "train.log")!r})
-become(Job(["/bin/sh", "-c", "echo out; echo err >&2; kill -s TERM $$"], log.parent, log, "a job"))
-"""
+def test_the_run_takes_the_launchers_place(tmp_path: Path) -> None:
+    """Status, signals and both streams are its own, shown and added to the log; a pipe to tee would lose the status.
+    It starts with SIGUSR1 ignored, of which torchrun would die."""
     for _ in range(2):
-        done = script(sys.executable, "-c", job)
+        done = run_script(*becoming(tmp_path, "kill -s USR1 $$; echo out; echo err >&2; kill -s TERM $$"))
         assert done.returncode == -15
-        assert re.fullmatch(r"# [-\d]+ [:\d]+  a job\n/bin/sh -c 'echo out.*'\nout\nerr\n", done.stdout)
-    assert (tmp_path / "save" / "train.log").read_text(encoding="utf-8").count("out\nerr\n") == 2
+        assert re.fullmatch(r"# [-\d]+ [:\d]+  a job\n/bin/sh -c 'kill.*'\nout\nerr\n", done.stdout)
+    assert (tmp_path / "train.log").read_text(encoding="utf-8").count("out\nerr\n") == 2
+
+
+def test_the_log_goes_on_where_the_reader_leaves(tmp_path: Path) -> None:
+    """`train ... | head -1`: far more is written afterwards than a pipe holds."""
+    job = becoming(tmp_path, "echo first; sleep 1; seq 100000; echo last")
+    done = run_script("/bin/bash", "-c", '"$0" "$@" | head -1; echo "${PIPESTATUS[0]}"', *job)
+    assert done.stdout.splitlines()[-1] == "0", done.stderr
+    deadline = time.monotonic() + 30  # the log's writer may be behind
+    while not (log := (tmp_path / "train.log").read_text(encoding="utf-8")).endswith("last\n"):
+        assert time.monotonic() < deadline, log[-200:]
+        time.sleep(0.05)
+    assert "\n100000\nlast\n" in log
 
 
 def test_wrong_words_are_told_in_one_line(tmp_path: Path, capsys) -> None:

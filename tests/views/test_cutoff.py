@@ -135,19 +135,6 @@ def test_only_the_cut_view_loses_its_words(arch, options):
     assert traces(model) == own
 
 
-@ALL_MODELS
-def test_cut_words_get_no_gradient(arch, options):
-    model = make_model(arch, **options)
-    with cutting(model, make_cutoff(views=(0, 1)), range(2)):
-        output = model(**stack_views(make_sample(lengths=LENGTHS.get(arch))["net_input"], 3, 2))[0]
-    tied = options.get("share_all_embeddings") or arch == "bart_base"
-    output.logsumexp(-1).sum().backward()
-    gradient = model.encoder.embed_tokens.weight.grad
-    assert gradient[EOS].any()
-    if not tied:  # a tied embedding gets that of the output projection
-        assert not gradient[4:].any()
-
-
 def test_which_view_each_forward_is():
     """With one forward per view, the only rows are those of that view."""
     model = without_randomness(make_model())

@@ -15,12 +15,14 @@ from rdrop_fairseq.views.models import check_softmax, find_projection, has_plain
 LIGHT = {"encoder_conv_type": "lightweight", "decoder_conv_type": "lightweight", "weight_softmax": True}
 LIGHT.update({key: [3, 3] for key in ("encoder_kernel_size_list", "decoder_kernel_size_list")})
 CONVOLUTIONS = dict.fromkeys(("encoder_layers", "decoder_layers"), "[(16, 3)]")
+ARCHS = pytest.mark.parametrize(
+    ("arch", "options"),
+    [("transformer", {}), ("transformer", {"share_decoder_input_output_embed": True}), ("bart_base", {})],
+)
 
 
-@pytest.mark.parametrize("arch", ["transformer", "bart_base"])
-@pytest.mark.parametrize("tied", [True, False])
-def test_transformers_and_bart(arch, tied):
-    options = {} if arch == "bart_base" else {"share_decoder_input_output_embed": tied}
+@ARCHS
+def test_transformers_and_bart(arch, options):
     model = make_model(arch, **options)
     projection, reason = find_projection(model)
     assert projection is model.decoder.output_projection
@@ -28,12 +30,7 @@ def test_transformers_and_bart(arch, tied):
 
 
 @pytest.mark.parametrize(
-    ("arch", "options"),
-    [
-        ("lstm", {}),
-        ("fconv", CONVOLUTIONS),
-        ("lightconv", LIGHT),
-    ],
+    ("arch", "options"), [("lstm", {}), ("fconv", CONVOLUTIONS), ("lightconv", LIGHT)]
 )
 def test_other_models_take_the_logits_path(arch, options):
     model = make_model(arch, **options)
@@ -88,7 +85,7 @@ def test_a_model_with_probabilities_of_its_own():
             return super().get_normalized_probs(net_output, log_probs, sample)
 
     model.__class__ = Own
-    assert find_projection(model)[1] == "the model makes its probabilities in a way of its own"
+    assert find_projection(model)[1] == "the model has its own way to compute probabilities"
     assert not has_plain_probabilities(model)
 
 
@@ -121,12 +118,12 @@ def test_adaptive_softmax():
     check_softmax(make_model())
 
 
-@pytest.mark.parametrize("tied", [True, False])
-def test_linear_and_logits_path_train_the_same(tied):
+@ARCHS
+def test_linear_and_logits_path_train_the_same(arch, options):
     """The same model with a hook on its projection goes by its logits: equal loss, equal gradients."""
     found = []
     for hooked in (False, True):
-        model = make_model(share_decoder_input_output_embed=tied)
+        model = make_model(arch, **options)
         if hooked:
             model.decoder.output_projection.register_forward_hook(lambda *_: None)
         loss, _ = step(make_criterion("rdrop"), model, make_sample())

@@ -12,6 +12,7 @@ OPTIONS = {
     "shared encoder": {"rdrop_forward": "shared-encoder"},
     "dropout rates": {"rdrop_dropout_rates": "0.4,0.05"},
     "token cutoff": {"rdrop_cutoff": "token", "rdrop_cutoff_rate": 0.3},
+    "span cutoff": {"rdrop_cutoff": "span", "rdrop_cutoff_views": "all"},
     "feature cutoff, separate": {"rdrop_cutoff": "feature", "rdrop_cutoff_rate": 0.3, "rdrop_forward": "separate"},
     "LayerDrop": {},
 }
@@ -19,10 +20,12 @@ OPTIONS = {
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_gradients_are_those_without_checkpointing(name):
-    dropped = {"encoder_layerdrop": 0.3, "decoder_layerdrop": 0.3} if name == "LayerDrop" else {}
+    rates = {"attention_dropout": 0.2, "activation_dropout": 0.2}
+    if name == "LayerDrop":
+        rates |= {"encoder_layerdrop": 0.3, "decoder_layerdrop": 0.3}
     found = []
     for recompute in (False, True):
-        model = make_model(checkpoint_activations=recompute, **dropped)
+        model = make_model(checkpoint_activations=recompute, **rates)
         layer = model.encoder.layers[0]
         before = (layer.forward, layer.dropout_module.p)
         loss, _ = step(make_criterion("rdrop", **OPTIONS[name]), model, make_sample(), seed=4)

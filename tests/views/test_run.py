@@ -31,7 +31,8 @@ def test_the_way_is_chosen_by_the_model(arch, options, rates, expected):
 
 @pytest.mark.parametrize("options", LAYERDROP)
 def test_with_layerdrop_the_views_lose_different_layers(options):
-    """Dropout off, layers dropped at random: stacked views always agree, separate ones do not."""
+    """Fault of the earlier codes. Dropout off, layers dropped at random: stacked views always agree, separate ones do
+    not."""
     model = without_randomness(make_model(**options))
     for side in (model.encoder, model.decoder):
         if hasattr(side.layers, "p"):

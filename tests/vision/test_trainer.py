@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 
 import pytest
 import torch
 from torch import nn
 
 from rdrop_fairseq.errors import UserError
-from rdrop_fairseq.vision.data import Order, pieces
+from rdrop_fairseq.vision import data
+from rdrop_fairseq.vision.data import Images, share, updates
 from rdrop_fairseq.vision.options import Options
 from rdrop_fairseq.vision.trainer import Trainer, alpha_at, lr_at
 from rdrop_fairseq.vision.workers import Workers
@@ -60,7 +62,7 @@ def test_updates_are_those_of_the_naive_form(clip: float, schedule: str) -> None
     """Accumulated over pieces of 4, 4 and 2 images, with momentum, warm-up and cosine."""
     options = dataclasses.replace(OPTIONS, clip_norm=clip, rdrop_alpha_schedule=schedule)
     ours, theirs = ByHalf(), ByHalf()
-    trainer = Trainer(ours, options, torch.device("cpu"), "fp32", Workers())
+    trainer = Trainer(ours, options, Workers(), "fp32")
     optimizer = torch.optim.SGD(theirs.parameters(), lr=1.0, momentum=0.9)
     pixels, labels = images(10)
     for done in range(8):
@@ -69,7 +71,7 @@ def test_updates_are_those_of_the_naive_form(clip: float, schedule: str) -> None
         naive_update(theirs, optimizer, pixels, labels, alpha_at(done, options), clip)
     for mine, other in zip(ours.parameters(), theirs.parameters()):
         torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-6)
-    assert trainer.means().kl > 0
+    assert trainer.means()["kl"] > 0
 
 
 def test_plain_training_is_cross_entropy_of_one_view() -> None:
@@ -78,15 +80,13 @@ def test_plain_training_is_cross_entropy_of_one_view() -> None:
     ours = nn.Sequential(nn.Flatten(), nn.Linear(4, 5))
     theirs = copy.deepcopy(ours)
     pixels, labels = images(6)
-    trainer = Trainer(ours, options, torch.device("cpu"), "fp32", Workers())
+    trainer = Trainer(ours, options, Workers(), "fp32")
     trainer.update(0, [(pixels, labels)], 6)
     loss = nn.functional.cross_entropy(theirs(pixels), labels)
     loss.backward()
     torch.testing.assert_close(ours[1].weight, theirs[1].weight - 0.2 * theirs[1].weight.grad)
-    means = trainer.means()
-    assert means.loss == pytest.approx(loss.item(), rel=1e-6)
-    assert (means.nll, means.kl) == (means.loss, 0.0)
-    assert means.accuracy == pytest.approx(theirs(pixels).argmax(-1).eq(labels).float().mean().item())
+    right, found = theirs(pixels).argmax(-1).eq(labels).float().mean().item(), loss.item()
+    assert trainer.means() == pytest.approx({"loss": found, "nll": found, "kl": 0.0, "accuracy": right}, rel=1e-6)
 
 
 def test_learning_rate_and_alpha() -> None:
@@ -98,7 +98,7 @@ def test_learning_rate_and_alpha() -> None:
 
 
 def test_a_gradient_that_is_not_finite_ends_the_training() -> None:
-    trainer = Trainer(ByHalf(), OPTIONS, torch.device("cpu"), "fp32", Workers())
+    trainer = Trainer(ByHalf(), OPTIONS, Workers(), "fp32")
     pixels, labels = images(4)
     with pytest.raises(UserError, match="update 8: the gradient is not finite"):
         trainer.update(7, [(pixels * float("nan"), labels)], 4)
@@ -106,25 +106,49 @@ def test_a_gradient_that_is_not_finite_ends_the_training() -> None:
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_every_image_once_an_epoch_whatever_the_workers(world: int) -> None:
-    orders = [Order(23, 10, seed=5, rank=rank, world=world) for rank in range(world)]
+    """23 images in batches of 10."""
+
+    def shares(update: int, world: int) -> tuple[list[int], int]:
+        found = [share(update, 23, OPTIONS, Workers(rank, world)) for rank in range(world)]
+        return sorted(key for keys, _ in found for key in keys), found[0][1]
+
     for epoch in range(2):
-        updates = range(3 * epoch, 3 * epoch + 3)
-        seen = [sorted(key for order in orders for key in order.mine(update)) for update in updates]
-        assert [len(part) for part in seen] == [orders[0].size(update) for update in updates] == [10, 10, 3]
-        assert sorted(number for part in seen for _, number in part) == list(range(23))
-    alone = Order(23, 10, seed=5)
-    assert sorted(key for order in orders for key in order.mine(4)) == sorted(alone.mine(4))
-    assert [len(piece) for piece in pieces(alone.mine(0), 4)] == [4, 4, 2]
+        parts = [shares(update, world) for update in range(3 * epoch, 3 * epoch + 3)]
+        assert [len(keys) for keys, _ in parts] == [size for _, size in parts] == [10, 10, 3]
+        assert sorted(key for keys, _ in parts for key in keys) == list(range(23 * epoch, 23 * epoch + 23))
+    assert shares(4, world) == shares(4, 1)
+
+
+def test_an_update_comes_in_pieces_of_the_micro_batch() -> None:
+    """23 images in batches of 10 and pieces of 4, from update 2 on; the last of three workers has 3, 3 and 1."""
+    source = Images(list(zip(*images(23))), range(23), None, 1)
+
+    def sizes(workers: Workers, done: int) -> list[tuple[list[int], int]]:
+        found = updates(source, OPTIONS, workers, done)
+        return [([len(labels) for _, labels in pieces], size) for pieces, size in itertools.islice(found, 3)]
+
+    assert sizes(Workers(), 1) == [([4, 4, 2], 10), ([3], 3), ([4, 4, 2], 10)]
+    assert sizes(Workers(2, 3), 0) == [([3], 10), ([3], 10), ([1], 3)]
+
+
+def test_pages_are_pinned_for_the_device_that_trains(monkeypatch) -> None:
+    """A machine may have a GPU while the CPU trains."""
+    asked: list[bool] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(data, "DataLoader", lambda *_, pin_memory, **__: asked.append(pin_memory) or ())
+    for device in ("cpu", "cuda"):
+        data.every(Images([], [], None, 1), OPTIONS, Workers(device=torch.device(device)))
+    assert asked == [False, True]
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_moves_the_weights_as_fp32_does(precision: str) -> None:
-    """Eight updates; the fp16 loss is scaled, accumulated, unscaled in the flat buffer and clipped."""
+    """Eight updates; the fp16 loss is scaled, accumulated, unscaled and clipped."""
     options = dataclasses.replace(OPTIONS, clip_norm=0.3)
     pixels, labels = images(10)
     moved = {}
     for name in ("fp32", precision):
-        trainer = Trainer(ByHalf(), options, torch.device("cpu"), name, Workers())
+        trainer = Trainer(ByHalf(), options, Workers(), name)
         for done in range(8):
             trainer.update(done, list(zip(pixels.split(4), labels.split(4))), 10)
         moved[name] = torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
@@ -134,7 +158,7 @@ def test_half_precision_moves_the_weights_as_fp32_does(precision: str) -> None:
 
 
 def test_an_overflow_in_fp16_is_skipped_and_scaled_down() -> None:
-    trainer = Trainer(ByHalf(), OPTIONS, torch.device("cpu"), "fp16", Workers())
+    trainer = Trainer(ByHalf(), OPTIONS, Workers(), "fp16")
     before = [p.detach().clone() for p in trainer.model.parameters()]
     pixels, labels = images(4)
     scale = trainer.scaler.get_scale()
@@ -143,6 +167,6 @@ def test_an_overflow_in_fp16_is_skipped_and_scaled_down() -> None:
     assert trainer.scaler.get_scale() == scale / 2
     trainer.update(1, [(pixels, labels)], 4)
     assert not torch.equal(next(trainer.model.parameters()), before[0])
-    other = Trainer(ByHalf(), OPTIONS, torch.device("cpu"), "fp16", Workers())
-    other.restore(trainer.state())
+    other = Trainer(ByHalf(), OPTIONS, Workers(), "fp16")
+    assert other.restore(trainer.state(2)) == 2
     assert other.scaler.get_scale() == scale / 2

@@ -56,7 +56,7 @@ class Detokenizer:
         self._lang = lang
 
     def __call__(self, line: str) -> str:
-        """Plain text. A line of white space only, or one that is <markup> from end to end, comes back as it is."""
+        """Plain text. A line of white space only, or one that is <markup> from end to end, is returned unchanged."""
         if _MARKUP.fullmatch(line) or BLANK.fullmatch(line):
             return line
         text = f" {line} ".replace(" @-@ ", "-")

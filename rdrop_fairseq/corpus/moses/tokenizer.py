@@ -1,7 +1,7 @@
-"""tokenizer.perl's output, several times as fast as its rules: what a word becomes is remembered.
+"""tokenizer.perl's output, several times as fast as its rules, because the tokens of a word are remembered.
 
-Nearly all rules look at a character and its neighbours, so that the text between two spaces becomes the same wherever
-it stands. The line matters in these places only, and each is seen to here:
+Nearly all rules look at a character and its neighbours, so that the text between two spaces has the same tokens
+wherever it occurs. The rest of the line matters in these cases only, each of which is handled here:
 
 - a period at the end of a word: the rule looks at the first character of the next word (lowercase, digit, or other), or
   splits it off at the end of the line. So there is one memory for each of the four.
@@ -21,10 +21,10 @@ from typing import Callable
 from rdrop_fairseq.corpus.moses import rules
 from rdrop_fairseq.corpus.moses.characters import ALNUM, BLANK
 
-# Words remembered per memory: about 200 bytes each, so at most 26 MB. When it is full all is forgotten, since what is
-# frequent comes back first; a policy that keeps it would cost more on every word than it saves.
+# Words remembered per memory: about 200 bytes each, so at most 26 MB. A full memory is emptied, since frequent words
+# come back first; a policy that keeps them would cost more on every word than it saves.
 REMEMBERED = 1 << 17
-# Longer ones (URLs, base64) do not come again, and would make the memory's size unforeseeable.
+# Longer ones (URLs, base64) do not recur, and would make the memory's size unpredictable.
 LONGEST = 64
 
 
@@ -33,7 +33,7 @@ _PLAIN = re.compile(f"[{ALNUM}]+")
 
 
 class _Memory(dict[str, str]):
-    """word -> its tokens; made by `tokenize` from the word between "x" and `after` when asked for first."""
+    """word -> its tokens, made on first use by `tokenize` from the word between "x" and `after`."""
 
     def __init__(self, tokenize: Callable[[str], str], after: str) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class _Memory(dict[str, str]):
         return tokens
 
     def _work_out(self, word: str) -> str:
-        """By the rules; the two commonest kinds of words, whose outcome is plain, ten times as fast."""
+        """By the rules, except for the two most common kinds of words, whose tokens are obvious: ten times as fast."""
         if _PLAIN.fullmatch(word):
             return word
         if word[-1] in self._split_off and _PLAIN.fullmatch(word[:-1]):
@@ -75,7 +75,7 @@ class Tokenizer:
         return Tokenizer, self._options
 
     def __call__(self, line: str) -> str:
-        """The tokens of the line, joined by spaces. A line of white space only comes back as it is."""
+        """The tokens of the line, joined by spaces. A line of white space only is returned unchanged."""
         if not line.isprintable():
             if BLANK.fullmatch(line):
                 return line

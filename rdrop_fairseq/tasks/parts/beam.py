@@ -1,9 +1,9 @@
-"""BART's cross-attention knows the beam only while summaries are generated.
+"""Sets the beam size of BART's cross-attention during generation only.
 
-fairseq (upstream since 2022) tells BART's decoder the beam when a generator is built, so that the article's keys need
-not be repeated for every hypothesis. The decoder keeps it: in every forward after that, training and validation loss
-too, the sentences of a batch attend to every beam-th article only, without an error where the batch divides by the
-beam. A generator that lives in the task, as with --eval-bleu and --eval-rouge, thus spoils the training.
+fairseq (upstream since 2022) sets the beam size of BART's decoder when a generator is built, so that the article's keys
+need not be repeated for every hypothesis. The decoder keeps it: in all later forwards, of training and validation too,
+the sentences of a batch attend to every beam-th article only, without an error if the batch size is a multiple of the
+beam. The generator of --eval-bleu or --eval-rouge, which lives in the task, would thus spoil the training.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Any
 
 
 def forget(generator: Any) -> None:
-    """Makes the models of a generator attend as they were made to."""
+    """Sets the models of a generator back to a beam of 1."""
     for model in _beamable(generator):
         model.set_beam_size(1)
-        # Put there by set_beam_size: it leaves the encoder's output alone, which is right for an unrepeated beam only.
+        # set_beam_size replaces this method by one that does not reorder, which is right for an unrepeated beam only.
         model.encoder.__dict__.pop("reorder_encoder_out", None)
 
 
 @contextmanager
 def known(generator: Any) -> Iterator[None]:
-    """The models know the beam of their generator inside the block."""
+    """Within this context, the models of the generator have its beam size."""
     if generator.beam_size > 1:
         for model in _beamable(generator):
             model.set_beam_size(generator.beam_size)

@@ -1,4 +1,4 @@
-"""Labels of sentences before they are trained on: is each a class of the head, or a number where numbers are wanted?"""
+"""Checks the labels of sentences before training: each must be a class of the head, or for regression a number."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rdrop_fairseq.errors import UserError
 
 
 def check_directory(data: Path, regression: bool) -> None:
-    """UserError unless `data` holds dictionaries, and classes or numbers as the options say."""
+    """Raises UserError for missing dictionaries, and for classes or numbers where the options say the other."""
     if not (data / "input0" / "dict.txt").is_file():
         raise UserError(f"{data} has no input0/dict.txt: prepare the data with scripts/prepare_glue.sh")
     classes, numbers = (data / "label" / "dict.txt").is_file(), (data / "label" / "train.label").is_file()
@@ -32,7 +32,7 @@ def names(dictionary: Any) -> tuple[str, ...]:
 
 
 def check_numbers(path: Path, count: int) -> None:
-    """UserError for a line of `path` that is not `count` finite numbers; nothing happens without such a file."""
+    """Raises UserError for a line of `path` that is not `count` finite numbers; nothing happens without such a file."""
     if not path.is_file():
         return
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
@@ -46,7 +46,7 @@ def check_numbers(path: Path, count: int) -> None:
 
 
 def check_labels(dataset: Any, split: str, data: Path, classes: int, regression: bool) -> None:
-    """UserError for a split without labels, unless it is a test set, and for a label outside of the classes.
+    """Raises UserError for a split without labels, unless it is a test set, and for a label outside of the classes.
 
     Numbers are kept in float64 from here on: with --fp16 fairseq would round float32 targets to half precision.
     """

@@ -1,4 +1,4 @@
-"""A pretrained checkpoint is looked at before training starts: does it fit the dictionary and the architecture?"""
+"""Checks before training starts that a pretrained checkpoint fits the dictionary and the architecture."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 def start(cfg: Any) -> Path | None:
-    """The foreign checkpoint that training with these options is going to start from, if any."""
+    """The checkpoint of another training from which these options start, if any."""
     if cfg.restore_file != DEFAULT_RESTORE_FILE:
         return Path(cfg.restore_file)
     if cfg.finetune_from_model and not (Path(cfg.save_dir) / DEFAULT_RESTORE_FILE).exists():
@@ -34,18 +34,23 @@ def start(cfg: Any) -> Path | None:
     return None
 
 
-def check(path: Path, model: nn.Module, dictionary: Any) -> None:
-    """Compares sizes of the checkpoint with those of the model; reads no more of the file than it must.
-
-    BART's published checkpoints have more rows of embeddings than the dictionary of a fine-tuning task has entries:
-    <mask>, the last one, which fairseq's BART drops when it loads; bart.base also has 936 dummy entries that fill its
-    dict.txt up, dropped here (see `dummy_rows`). Any other difference is a UserError that says which two numbers
-    differ. fairseq itself would train from random weights where the file is missing, and fail in the middle of a stack
-    trace ("ensure that the architectures match") where the sizes differ.
-    """
+def weights(path: Path) -> dict[str, Tensor]:
+    """The weights of a checkpoint by name. Raises UserError for a missing or unreadable file."""
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path} to start from: fetch and unpack it, or leave the option out")
-    state = checkpoint.load(path)["model"]
+    return dict(checkpoint.load(path)["model"])
+
+
+def check(path: Path, model: nn.Module, dictionary: Any) -> None:
+    """Compares the sizes of the checkpoint with the model's. Raises UserError with the two numbers that differ, and for
+    a missing file. (fairseq would train from random weights without the file, and fail with a stack trace if sizes
+    differ.)
+
+    BART's published checkpoints have more rows of embeddings than the dictionary of a fine-tuning task has entries: the
+    last one is <mask>, which fairseq's BART drops when it loads, and bart.base has 936 dummy entries that fill up its
+    dict.txt, which are dropped here (see `dummy_rows`).
+    """
+    state = weights(path)
     check_dictionary(path, state, dictionary)
     rows = dummy_rows(path, len(state[EMBEDDING]), dictionary)
     if rows:
@@ -64,14 +69,12 @@ def check(path: Path, model: nn.Module, dictionary: Any) -> None:
 
 
 def check_sentence_model(path: Path, model: Any, head: str) -> None:
-    """Compares a checkpoint with a model that has classification heads, after the model's own renaming of old keys.
+    """Compares a checkpoint, its old keys renamed by the model, with a model that has classification heads.
 
-    Raises UserError with the first difference. A head of the same name and another size is one: fairseq would drop it
-    with a warning and train from a new one.
+    Raises UserError with the first difference, also for a head of the same name and another size, which fairseq would
+    replace by a new one with a warning.
     """
-    if not path.is_file():
-        raise UserError(f"there is no checkpoint {path} to start from: fetch and unpack it, or leave the option out")
-    state = dict(checkpoint.load(path)["model"])
+    state = weights(path)
     own = model.state_dict()
     key = f"classification_heads.{head}.out_proj.weight"
     if key in state and len(state[key]) != len(own[key]):
@@ -93,7 +96,7 @@ def check_sentence_model(path: Path, model: Any, head: str) -> None:
 def check_dictionary(path: Path, state: Mapping[str, Tensor], dictionary: Any) -> None:
     """Raises UserError unless the checkpoint's embeddings are those of the dictionary's entries (see `check`)."""
     if EMBEDDING not in state:
-        raise UserError(f"{path} has no {EMBEDDING}: it is no encoder-decoder checkpoint")
+        raise UserError(f"{path} has no {EMBEDDING}: it is not an encoder-decoder checkpoint")
     rows = len(state[EMBEDDING])
     own = rows == len(dictionary) or (rows == len(dictionary) + 1 and "<mask>" not in dictionary)
     if not own and not dummy_rows(path, rows, dictionary):
@@ -105,10 +108,10 @@ def check_dictionary(path: Path, state: Mapping[str, Tensor], dictionary: Any) -
 
 
 def dummy_rows(path: Path, rows: int, dictionary: Any) -> int:
-    """How many of the last of the checkpoint's `rows` embeddings belong to dummy entries, <mask> after them included.
+    """How many of the checkpoint's `rows` embeddings, at their end, belong to dummy entries and <mask>.
 
-    The dict.txt beside the checkpoint says what each row is. 0 unless it begins with all entries of `dictionary`, has
-    nothing but dummies beyond them, and accounts for every row; 0 too where only <mask> is left over.
+    The dict.txt beside the checkpoint names the rows. The result is 0 unless it begins with all entries of
+    `dictionary`, has only dummies after them, and names every row; and 0 if <mask> is the only further row.
     """
     beside = path.parent / "dict.txt"
     extra = rows - len(dictionary)
@@ -121,7 +124,7 @@ def dummy_rows(path: Path, rows: int, dictionary: Any) -> int:
 
 
 def drop_rows_on_load(model: nn.Module, rows: int, kept: int) -> None:
-    """Makes `model.load_state_dict` cut matrices with `rows` rows, one per dictionary entry, to the first `kept`."""
+    """Makes `model.load_state_dict` keep the first `kept` rows of matrices with `rows` rows, one per entry."""
     model._register_load_state_dict_pre_hook(partial(_cut, rows, kept))
 
 

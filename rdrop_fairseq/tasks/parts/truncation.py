@@ -1,4 +1,4 @@
-"""Articles that are longer than the encoder reads: cut to a length, the end of sentence kept, sizes told truly."""
+"""Truncates articles that are longer than the encoder reads, keeping the end of sentence and correct sizes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def truncate(tokens: Tensor, length: int, eos: int) -> Tensor:
-    """The first `length` tokens [n] -> [min(n, length)]; if the end of sentence is cut off, it takes the last place."""
+    """The first `length` tokens: [n] -> [min(n, length)]. A cut-off end of sentence replaces the last token."""
     if tokens.numel() <= length:
         return tokens
     if tokens[-1] != eos:

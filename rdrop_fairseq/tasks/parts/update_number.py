@@ -1,4 +1,4 @@
-"""The number of the update, handed from the task to the criterion: fairseq tells it to tasks only."""
+"""Passes the update number from the task to the criterion: fairseq gives it to tasks only."""
 
 from __future__ import annotations
 
@@ -11,15 +11,11 @@ class HandsOverNumUpdates:
     hands_over_num_updates = True
 
     def train_step(
-        self,
-        sample: dict[str, Any],
-        model: Any,
-        criterion: Any,
-        optimizer: Any,
-        update_num: int,
-        ignore_grad: bool = False,
+        self, sample: Any, model: Any, criterion: Any, optimizer: Any, update_num: int, *args: Any, **kwargs: Any
     ) -> Any:
-        """fairseq's train_step, after the criterion has heard of `update_num`."""
+        """fairseq's train_step, after passing `update_num` to the criterion."""
         if hasattr(criterion, "set_num_updates"):
             criterion.set_num_updates(update_num)
-        return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)  # type: ignore[misc]
+        return super().train_step(  # type: ignore[misc]
+            sample, model, criterion, optimizer, update_num, *args, **kwargs
+        )

@@ -50,7 +50,7 @@ class ValidationRouge:
         return {**sums, COUNT: float(len(generated))}
 
     def first(self, dataset: Any, articles: int, max_tokens: int, model: torch.nn.Module) -> dict[str, float]:
-        """The same sums over this worker's share of the first `articles` of a data set, in batches of its own."""
+        """The same sums over this worker's share of the first `articles` of a data set, in separate batches."""
         batches = batches_of(dataset.src_sizes[:articles], max_tokens)
         rank, world = worker()
         device = next(model.parameters()).device
@@ -68,15 +68,15 @@ class ValidationRouge:
 
 
 def worker() -> tuple[int, int]:
-    """This worker's number and how many there are."""
+    """(number of this worker, number of workers)."""
     if not torch.distributed.is_initialized():
         return 0, 1
     return distributed_utils.get_data_parallel_rank(), distributed_utils.get_data_parallel_world_size()
 
 
 def batches_of(sizes: Sequence[int], max_tokens: int) -> list[list[int]]:
-    """Indices of `sizes`, the longest first, in batches of at most `max_tokens` with padding; an item that is longer
-    is a batch alone."""
+    """Indices of `sizes`, the longest first, in batches of at most `max_tokens` with padding; a longer item is a batch
+    of its own."""
     batches: list[list[int]] = []
     for index in sorted(range(len(sizes)), key=lambda index: -int(sizes[index])):
         if batches and (len(batches[-1]) + 1) * int(sizes[batches[-1][0]]) <= max_tokens:

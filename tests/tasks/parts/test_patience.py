@@ -10,6 +10,9 @@ import pytest
 from fairseq import checkpoint_utils
 from tiny_fairseq import PLAIN, PLUGIN, arguments, train
 
+from rdrop_fairseq.training.options import parse
+from rdrop_fairseq.training.resume import limit_reached
+
 # Nothing is learnt, so that the first validation stays the best: with patience 3 the fourth one, at update 8, ends it.
 LEVEL = ["--task", "translation_rdrop", *PLAIN, "--lr", "1e-30", "--validate-interval-updates", "2"]
 LEVEL += ["--validate-interval", "1000", "--save-interval", "1000", "--patience", "3"]
@@ -18,6 +21,11 @@ LEVEL += ["--validate-interval", "1000", "--save-interval", "1000", "--patience"
 def updates(folder):
     state = checkpoint_utils.load_checkpoint_to_cpu(str(folder / "checkpoint_last.pt"))
     return state["optimizer_history"][-1]["num_updates"]
+
+
+def limit(corpus, folder, *options):
+    """What a rerun would say."""
+    return limit_reached(folder, parse([*map(str, arguments(corpus, *options))], "the test"))
 
 
 @pytest.fixture
@@ -53,8 +61,11 @@ def test_a_share_of_the_updates_so_far(corpus, tmp_path):
     share = [*LEVEL, "--patience", "1", "--patience-share", "0.7"]
     train(corpus, tmp_path, *share, "--max-update", 4)
     assert updates(tmp_path) == 4
+    assert limit(corpus, tmp_path, *share, "--max-update", 30) == ""
     train(corpus, tmp_path, *share, "--max-update", 30)
     assert updates(tmp_path) == 8
+    assert limit(corpus, tmp_path, *share, "--max-update", 30) == "validations without a better one: 1, --patience 1"
+    assert limit(corpus, tmp_path, *share, "--patience-share", "0.8") == ""
 
 
 def test_without_validation_there_is_nothing_to_keep(corpus, tmp_path):

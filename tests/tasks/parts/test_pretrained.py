@@ -34,8 +34,7 @@ def test_fitting_checkpoint_is_loaded(data: Path, tmp_path: Path, option: str, m
     task, fresh = tiny_bart.task_and_model(data, option, str(path), "--save-dir", str(tmp_path))
     state = checkpoint_utils.load_checkpoint_to_cpu(str(path))
     fresh.load_state_dict(state["model"], strict=True, model_cfg=tiny_bart.config(data).model)
-    for name, value in model.state_dict().items():
-        assert torch.equal(fresh.state_dict()[name], value), name
+    torch.testing.assert_close(fresh.state_dict(), model.state_dict(), rtol=0, atol=0)
     assert len(task.source_dictionary) == 44
 
 
@@ -112,7 +111,7 @@ def test_another_architecture(data: Path, tmp_path: Path, words: list[str], mess
 
 def test_no_encoder_decoder(data: Path, tmp_path: Path) -> None:
     torch.save({"args": Namespace(), "model": {"decoder.sentence_encoder.x": torch.zeros(1)}}, tmp_path / "roberta.pt")
-    assert "is no encoder-decoder checkpoint" in refused(data, tmp_path / "roberta.pt")
+    assert "is not an encoder-decoder checkpoint" in refused(data, tmp_path / "roberta.pt")
 
 
 class RunsCode:

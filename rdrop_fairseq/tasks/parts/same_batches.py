@@ -1,0 +1,32 @@
+"""The same batches after a restart.
+
+fairseq composes batches once, in the first epoch of a process, by a random order that it seeds with the epoch, and uses
+them for all epochs. A training that resumes in a later epoch would therefore get other batches than it had: in the
+epoch that was interrupted some sentences would come twice and others not at all.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from fairseq.data import data_utils
+
+
+class SameBatches:
+    """Mixin for a fairseq task: batches that are kept for all epochs are composed as those of the first epoch are,
+    whichever epoch the process starts in."""
+
+    def get_batch_iterator(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        """fairseq's iterator. Where it composes batches anew in each epoch (several parts of data, --grouped-shuffling,
+        --update-epoch-batch-itr), the epoch decides, after a restart as well."""
+        anew = kwargs.get("disable_iterator_cache") or kwargs.get("update_epoch_batch_itr")
+        if not anew and self.can_reuse_epoch_itr(dataset):  # type: ignore[attr-defined]
+            dataset.ordered_indices = partial(ordered_indices, dataset, kwargs.get("seed", 1) + 1)
+        return super().get_batch_iterator(dataset, *args, **kwargs)  # type: ignore[misc]
+
+
+def ordered_indices(dataset: Any, seed: int) -> Any:
+    """The order of the sentences that the data set's class draws under this seed."""
+    with data_utils.numpy_seed(seed):
+        return type(dataset).ordered_indices(dataset)

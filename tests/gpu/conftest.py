@@ -1,0 +1,26 @@
+"""Tests for a GPU; `scripts/gpu_check.sh` runs them. RDROP_TEST_DEVICE=cpu rehearses those that a CPU can run."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+DEVICE = os.environ.get("RDROP_TEST_DEVICE", "cuda")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def device() -> str:
+    """cuda (the current GPU), or cpu for a rehearsal."""
+    if DEVICE == "cuda" and not torch.cuda.is_available():
+        pytest.skip("torch sees no GPU; scripts/gpu_check.sh runs this where there is one")
+    return DEVICE
+
+
+@pytest.fixture
+def gpu(device: str) -> torch.device:
+    """The current GPU, with its index; skips in a rehearsal."""
+    if device != "cuda":
+        pytest.skip("a CPU has neither streams nor Triton")
+    return torch.device("cuda", torch.cuda.current_device())
