@@ -73,7 +73,7 @@ def test_the_table_has_median_and_best(tmp_path: Path) -> None:
 
 def test_a_training_ends_with_the_program_that_started_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     training = tmp_path / "python"
-    training.write_text(f"#!/bin/sh\necho $$ >{tmp_path}/process\nkill -s TERM $PPID\nexec sleep 60\n")
+    training.write_text(f"#!/bin/sh\necho $$ >{tmp_path}/process\nsleep 1\nkill -s TERM $PPID\nexec sleep 60\n")
     training.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(training))
     before = signal.getsignal(signal.SIGTERM)
