@@ -3,7 +3,8 @@
 torch >= 2.6 unpickles only types on an allow-list. fairseq checkpoints hold a few more than tensors and containers:
 they are added here; nothing that could run code is. torch < 2.6, which unpickles anything, is set to behave as later
 versions do. numpy 2 has no numpy.compat, whose `long` fairseq asks for under --sample-break-mode eos and
---num-batch-buckets. fairseq's functions that are wrapped here have no hook.
+--num-batch-buckets. Under --amp fairseq divides gradients by the loss scale twice. fairseq's functions that are wrapped
+here have no hook.
 """
 
 from __future__ import annotations
@@ -134,6 +135,16 @@ def trusting_own_ranks(broadcast: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+def step_unscaled(optimizer: Any) -> None:
+    """fairseq's AMPOptimizer.step, by the optimizer whose gradients its clip_grad_norm has unscaled.
+
+    fairseq gives GradScaler torch's optimizer there and its own around it here. GradScaler takes it for another one and
+    divides the gradients by the loss scale once more: SGD and NAG hardly move, and Adam's eps may outgrow its moments.
+    """
+    optimizer.scaler.step(optimizer.optimizer)
+    optimizer.scaler.update()
+
+
 def finish_readers() -> None:
     """End fairseq's reading threads (BackgroundConsumer) after the batch that each is making.
 
@@ -156,7 +167,9 @@ def apply() -> None:
     """Register the types, wrap fairseq's functions; needs fairseq. Doing it twice changes nothing."""
     from fairseq import checkpoint_utils, options
     from fairseq.distributed import utils as distributed_utils
+    from fairseq.optim.amp_optimizer import AMPOptimizer
 
+    AMPOptimizer.step = step_unscaled
     allow_fairseq_checkpoints()
     atexit.unregister(finish_readers)
     atexit.register(finish_readers)

@@ -16,6 +16,8 @@ import torch
 from fairseq import checkpoint_utils, options
 from fairseq.data import TokenBlockDataset
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.optim import AMPOptimizer
+from omegaconf import OmegaConf
 from tiny_fairseq import PLUGIN, RDROP, train
 from tiny_training import succeed
 
@@ -205,6 +207,25 @@ def test_applying_twice_changes_nothing():
     compat.apply()
     assert checkpoint_utils.load_checkpoint_to_cpu is before
     assert Path(compat.__file__).parent == PLUGIN
+
+
+@pytest.mark.parametrize("scale", [1, 128, 65536])
+@pytest.mark.parametrize("clip", [0.0, 0.25])
+def test_amp_unscales_gradients_once(monkeypatch, scale, clip):
+    """A step of SGD under --amp is the gradient, clipped or not, whatever the loss scale. torch's GradScaler is the one
+    for a GPU, on a CPU."""
+    scaler = torch.amp.GradScaler
+    monkeypatch.setattr(torch.cuda.amp, "GradScaler", lambda **options: scaler("cpu", **options))
+    weight = torch.nn.Parameter(torch.zeros(2))
+    sgd = {"_name": "sgd", "lr": [1.0], "momentum": 0.0, "weight_decay": 0.0}
+    cfg = OmegaConf.create({"common": {"fp16_init_scale": scale, "min_loss_scale": 1e-4}, "optimizer": sgd})
+    optimizer = AMPOptimizer.build_optimizer(cfg, [weight])
+    optimizer.set_lr(1.0)
+    optimizer.backward((weight * torch.tensor([0.3, 0.4])).sum())
+    assert float(optimizer.clip_grad_norm(clip)) == pytest.approx(0.5)
+    optimizer.step()
+    share = clip / 0.5 if clip else 1.0
+    torch.testing.assert_close(weight.detach(), -share * torch.tensor([0.3, 0.4]))
 
 
 def test_a_name_that_numpy_has_lost() -> None:

@@ -99,8 +99,10 @@ class Rehearsal:
         return self.out / "scores" / system
 
     def _average(self, system: str) -> Step:
-        words = ["average", str(self.out / system), "--last", "2", "--updates"]
-        return Step(f"average {system}", [*words, "--output", str(self._averaged(system))])
+        # A training that is this short may have neither two epochs nor, if each save falls on the end of an epoch, any
+        # update checkpoint; these two it always has.
+        both = [str(self.out / system / f"checkpoint_{name}.pt") for name in ("best", "last")]
+        return Step(f"average {system}", ["average", *both, "--output", str(self._averaged(system))])
 
     def _averaged(self, system: str) -> Path:
         return self.out / system / "averaged.pt"
@@ -108,10 +110,9 @@ class Rehearsal:
     def _train(self, system: str) -> Step:
         config = f"{CONFIGS[self.benchmark]}_{system}"
         words = ["train", config, str(self.binarized), "--root", str(self.root), "--save-dir", str(self.out / system)]
-        # Several saves, three of them kept: a save at the end of an epoch is not an update checkpoint.
         often = max(1, self.updates // 8)
         schedule = {"max-update": self.updates, "warmup-updates": max(1, self.updates // 4)}
-        schedule |= {"save-interval-updates": often, "keep-interval-updates": 3, "validate-interval-updates": 4 * often}
+        schedule |= {"save-interval-updates": often, "keep-interval-updates": 1, "validate-interval-updates": 4 * often}
         options = [word for name, value in schedule.items() for word in (f"--{name}", str(value))]
         options.append("--no-epoch-checkpoints")
         if self.benchmark in SUMMARIES:

@@ -4,6 +4,10 @@
     sentences per update = batch-size (likewise) x GPUs x update-freq
 
 R-Drop runs every sentence twice, which doubles the memory of a batch and leaves its size as it is.
+
+A language model reads its text in blocks of --tokens-per-sample, and a batch has whole blocks only: 2,000 tokens hold
+three blocks of 512, and none of 3,072. fairseq leaves out every block that is larger than the batch, so that hardly
+anything would be left to train on.
 """
 
 from __future__ import annotations
@@ -41,17 +45,26 @@ class Batch:
         )
 
 
-def plan(per_update: int, size: int, world_size: int, unit: str = "tokens") -> Batch:
+def whole_blocks(size: int, block: int) -> int:
+    """The tokens of the blocks that fit into `size`. Raises UserError if none does."""
+    if size < block:
+        raise UserError(f"{size} tokens hold no block of {block} (--tokens-per-sample): give --max-tokens {block}")
+    return size - size % block
+
+
+def plan(per_update: int, size: int, world_size: int, unit: str = "tokens", block: int = 1) -> Batch:
     """The batch that gives exactly `per_update` tokens or sentences.
 
     `size` is the most that one GPU gets in a step. If it does not divide the recipe's batch, each GPU gets an equal
-    share in as few steps as possible. Raises UserError listing the alternatives if no share works.
+    share in as few steps as possible, which is a multiple of `block`. Raises UserError listing the alternatives if no
+    share works.
     """
-    found = _exact(per_update, size, world_size, unit)
+    size = whole_blocks(size, block)
+    found = _exact(per_update, size, world_size, unit, block)
     if found is not None:
         return found
     per_step = size * world_size
-    fitting = [n for n in range(1, world_size) if _exact(per_update, size, n, unit)]
+    fitting = [n for n in range(1, world_size) if _exact(per_update, size, n, unit, block)]
     closest = Batch(size, max(1, round(per_update / per_step)), world_size, unit)
     ways = [f"give --update-freq {closest.update_freq} ({closest.per_update} {unit})"]
     if fitting:
@@ -62,13 +75,13 @@ def plan(per_update: int, size: int, world_size: int, unit: str = "tokens") -> B
     )
 
 
-def _exact(per_update: int, size: int, world_size: int, unit: str) -> Optional[Batch]:
+def _exact(per_update: int, size: int, world_size: int, unit: str, block: int) -> Optional[Batch]:
     """The fewest steps that make up the batch in equal shares of at most `size`; None if no share is large enough."""
     steps = -(-per_update // (size * world_size))
     smallest = min(size, SMALLEST[unit])
     while per_update >= smallest * world_size * steps:
         share, rest = divmod(per_update, world_size * steps)
-        if rest == 0:
+        if rest == 0 and share % block == 0:
             return Batch(share, steps, world_size, unit)
         steps += 1
     return None

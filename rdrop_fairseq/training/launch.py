@@ -18,7 +18,7 @@ from typing import Optional
 from rdrop_fairseq.errors import UserError, install, positive
 from rdrop_fairseq.files import PACKAGE
 from rdrop_fairseq.training import hardware, options
-from rdrop_fairseq.training.batch import Batch, plan
+from rdrop_fairseq.training.batch import Batch, plan, whole_blocks
 from rdrop_fairseq.training.config import Experiment, find_config, read_config
 from rdrop_fairseq.training.data import check_data
 from rdrop_fairseq.training.resume import instead_of_broken_last
@@ -77,6 +77,7 @@ def prepare(args: argparse.Namespace, extra: list[str], way_out: str = "--save-d
     precision = "as given" if chosen else machine.precision(args.precision)
     if precision in ("fp16", "bf16"):
         words.append(f"--{precision}")
+        setattr(seen, precision, True)  # for the record
     words += distributed_words(world_size, machine.gpus == 0)
 
     command = [*runner(args, experiment, processes), data]
@@ -161,12 +162,14 @@ def settle_batch(
             f"--update-freq {','.join(map(str, given))} changes the batch from epoch to epoch, but {experiment.path} "
             f"fixes it: give one number, or take {unit}-per-update out of it"
         )
+    blocks = unit == "tokens" and getattr(seen, "sample_break_mode", None) == "none"  # of a language model
+    block = seen.tokens_per_sample if blocks else 1
     if size is not None and len(given) == 1:
-        batch = Batch(size, given[0], world_size, unit)
+        batch = Batch(whole_blocks(size, block), given[0], world_size, unit)
         if wanted not in (None, batch.per_update):
             print(f"warning: the recipe's batch is {wanted} {unit} per update; this run's is {batch}", file=sys.stderr)
     elif wanted is not None:
-        batch = plan(wanted, size, world_size, unit)
+        batch = plan(wanted, size, world_size, unit, block)
     else:
         return None
     replace(words, option, str(batch.size))

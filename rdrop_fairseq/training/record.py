@@ -1,9 +1,9 @@
 """The record of a training in its save directory, so that a training with other settings does not resume it.
 
 settings.json holds fairseq's options and fingerprints of the data. A later start must agree with it in everything that
-decides which model comes out. Free to change: where and how it runs (devices, processes, precision, loading), when it
-stops, logs, validates and saves, and how the same effective batch is made up. The file also keeps the state of the
-training: seconds (wall), device, cpu_seconds on a CPU, and `trained`, the limits that it has reached.
+decides which model comes out. Free to change: where and how it runs (devices, processes, loading), when it stops, logs,
+validates and saves, and how the same effective batch is made up. The file also keeps the state of the training: seconds
+(wall), device, cpu_seconds on a CPU, and `trained`, the limits that it has reached.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ FREE = {
 }
 # Members of these groups that do decide which model comes out, or which one counts as the best.
 FIXED = {"seed", "best_checkpoint_metric", "maximize_best_checkpoint_metric", "quantization_config_path"}
+# Each precision has an optimizer of its own in fairseq. Another one's state ends the training with a stack trace.
+FIXED |= {"fp16", "bf16", "amp", "memory_efficient_fp16", "memory_efficient_bf16"}
 DATA = ("dict", "train", "valid")  # prefixes of the files whose content counts
 ENDS = 1 << 20  # bytes read at the beginning and at the end of a file
 

@@ -45,6 +45,23 @@ def test_a_share_below_the_longest_sentence_is_refused() -> None:
         plan(4096, 4096, 8)
 
 
+def test_a_language_model_takes_whole_blocks() -> None:
+    """fairseq skips every block that is larger than a batch: 2,304 tokens for each of 16 GPUs would leave nothing of
+    WikiText-103 in blocks of 3,072."""
+    assert plan(73_728, 3072, 8, block=3072) == Batch(3072, 3, 8)
+    assert plan(73_728, 10_000, 8, block=3072) == Batch(9216, 1, 8)
+    assert plan(196_608, 2000, 8, block=512) == Batch(1536, 16, 8)
+    assert plan(196_608, 2000, 3, block=512) == Batch(1024, 64, 3)
+    with pytest.raises(UserError) as caught:
+        plan(73_728, 4096, 16, block=3072)
+    assert str(caught.value) == (
+        "73728 tokens per update do not divide over 16 devices of 3072 tokens: let CUDA_VISIBLE_DEVICES show "
+        "6 or 8 or 12 of them, or give --update-freq 2 (98304 tokens)"
+    )
+    with pytest.raises(UserError, match=r"2000 tokens hold no block of 3072 .*: give --max-tokens 3072"):
+        plan(73_728, 2000, 8, block=3072)
+
+
 def test_a_batch_reads_as_arithmetic() -> None:
     assert str(Batch(4096, 16, 8)) == "4096 tokens x 8 devices x update-freq 16 = 524288 tokens per update"
     assert str(Batch(4096, 1, 1)) == "4096 tokens x 1 device x update-freq 1 = 4096 tokens per update"

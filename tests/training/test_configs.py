@@ -160,7 +160,7 @@ PAPER = {
         **LANGUAGE_MODEL, **ADAM, "lr": "5e-4", "lr-scheduler": "inverse_sqrt", "warmup-updates": "4000",
         "max-update": "50000", "max-tokens": "2000", "tokens-per-sample": "512", "dropout": "0.1",
         "attention-dropout": "0.1", "weight-decay": "0.01", "clip-norm": "0.0",
-        "tokens-per-update": str(2000 * 16 * 8),
+        "tokens-per-update": str(2000 // 512 * 512 * 16 * 8),  # what 2,000 tokens hold
     },
     "wikitext103_adaptive_rdrop": {
         **LANGUAGE_MODEL, "optimizer": "nag", "lr": "1.0", "lr-scheduler": "cosine", "t-mult": "2", "min-lr": "1e-4",

@@ -47,6 +47,16 @@ def test_what_does_not_divide(plan, capsys: pytest.CaptureFixture[str]) -> None:
         assert "warning: the recipe's batch is 4096" in capsys.readouterr().err
 
 
+def test_a_language_models_batch_holds_whole_blocks(plan, monkeypatch, capsys) -> None:
+    """512 tokens each: what is announced is what fairseq fills, whatever --max-tokens would have room for."""
+    monkeypatch.setattr(launch, "check_data", lambda *_: None)
+    job = plan("--update-freq 16", gpus=8, config="wikitext103_gpt_rdrop")
+    assert "1536 tokens x 8 devices x update-freq 16 = 196608 tokens per update" in job.summary
+    assert "warning" not in capsys.readouterr().err
+    job = plan(gpus=8, config="wikitext103_gpt_rdrop", extra=("--max-tokens", "8000"))
+    assert (value(job, "--max-tokens"), value(job, "--update-freq")) == ("6144", "4")
+
+
 def test_max_tokens_after_the_dashes_is_what_is_announced_and_trained(plan) -> None:
     """The most that one GPU gets: given again behind the settled value, it would have won."""
     for words in (("--max-tokens", "4096"), ("--max-tokens=4096",), ("--max-tokens", "8192")):
@@ -78,9 +88,11 @@ def test_each_config_says_the_batch_that_fairseq_trains(name: str, plan, monkeyp
     """Read back from the command by fairseq's own parser, on 1 to 16 GPUs; what cannot be trained is refused."""
     monkeypatch.setattr(launch, "check_data", lambda *_: None)
     monkeypatch.setattr(launch, "settle_pretrained", lambda *_: None)
-    wanted, unit = read_config(find_config(name, ROOT), name).per_update
+    experiment = read_config(find_config(name, ROOT), name)
+    wanted, unit = experiment.per_update
+    block = next((int(entry.value) for entry in experiment.options if entry.key == "tokens-per-sample"), 1)
     for devices in (1, 2, 4, 8, 16):
-        if wanted is not None and wanted // devices < SMALLEST[unit]:
+        if wanted is not None and (wanted // devices < SMALLEST[unit] or wanted % (devices * block)):
             with pytest.raises(UserError, match="do not divide"):
                 plan(gpus=devices, config=name)
             continue
@@ -90,6 +102,7 @@ def test_each_config_says_the_batch_that_fairseq_trains(name: str, plan, monkeyp
         size = seen.batch_size if unit == "sentences" else seen.max_tokens
         trained = size * seen.update_freq[0] * seen.distributed_world_size
         assert wanted in (None, trained)
+        assert unit == "sentences" or size % block == 0
         assert ("batch as given" if wanted is None else f"= {trained} {unit} per update") in job.summary
 
 

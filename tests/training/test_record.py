@@ -32,8 +32,8 @@ def test_what_may_change_and_what_may_not(start, tmp_path: Path) -> None:
     record.update(tmp_path, start().settings())
     start(gpus=4)
     start("--max-tokens", "1024")  # the same effective batch
-    start("--cpu", "--num-workers", "0", "--max-update", "5", "--patience", "3", "--log-interval", "1")
-    start("--bf16", "--save-interval-updates", "7", "--checkpoint-activations", "--adam-betas", "(0.9,0.98)")
+    start("--num-workers", "0", "--max-update", "5", "--patience", "3", "--log-interval", "1")
+    start("--save-interval-updates", "7", "--checkpoint-activations", "--adam-betas", "(0.9,0.98)")
     changes = (("dropout", "0.1", "0.3"), ("rdrop-alpha", "1", "5.0"), ("lr", "1e-3", r"\[0.0005\]"))
     for option, value, before in changes:
         name = option.replace("-", "_")
@@ -43,6 +43,21 @@ def test_what_may_change_and_what_may_not(start, tmp_path: Path) -> None:
         start(words="--update-freq 2")
     (tmp_path / record.NAME).unlink()
     start("--dropout", "0.1")  # the way out that is named; directories of older versions have no record either
+
+
+def test_another_precision_is_refused(start, tmp_path: Path) -> None:
+    """fairseq's optimizer of one precision does not take the state of another one's. "auto" follows from the device, so
+    the same command may ask for another precision on another machine."""
+    record.update(tmp_path, start().settings())
+    for job, said in (
+        (lambda: start(gpus=0), "fp16 True, now False"),
+        (lambda: start(words="--precision fp32"), "fp16 True, now False"),
+        (lambda: start("--bf16"), "bf16 False, now True; fp16 True, now False"),
+        (lambda: start("--amp"), "amp False, now True; fp16 True, now False"),
+    ):
+        with pytest.raises(UserError, match=rf"holds a training with other settings \({said}\)"):
+            job()
+    start("--fp16", gpus=4)  # as found out before
 
 
 def test_options_of_another_version_are_no_difference(start, tmp_path: Path) -> None:
