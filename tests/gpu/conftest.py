@@ -18,6 +18,12 @@ def device() -> str:
     return DEVICE
 
 
+@pytest.fixture(scope="session", autouse=True)
+def exact_products() -> None:
+    """Full fp32 products: NVIDIA's containers allow TF32 by an environment variable, which the budgets do not."""
+    torch.set_float32_matmul_precision("highest")
+
+
 @pytest.fixture
 def gpu(device: str) -> torch.device:
     """The current GPU, with its index; skips in a rehearsal."""

@@ -85,10 +85,17 @@ def test_an_fp16_gradient_that_overflows_is_shown(interpreted):
 def test_a_kernel_that_is_wrong_or_does_not_run_is_not_used_and_that_is_said_once(interpreted):
     [said] = [case for case in interpreted if case["kind"] == "fallback"]
     assert said["good"] is None
+    assert said["skewed"] == "the kl is off with 8 warps"
     for name, text in (("wrong", "the gradient of view 1 is off"), ("broken", "out of resource: shared memory")):
         assert said[name] == [False, False]
         [warning] = said[f"{name} warnings"]
         assert text in warning
+
+
+@needs_triton
+def test_tf32_products_do_not_turn_the_kernel_off(interpreted):
+    [said] = [case for case in interpreted if case["kind"] == "tf32"]
+    assert said["said"] is None
 
 
 @needs_triton

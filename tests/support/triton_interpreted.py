@@ -10,6 +10,7 @@ import warnings
 
 import torch
 
+import rdrop_fairseq.loss.rows as row_sweep
 from rdrop_fairseq.loss import ViewWeights, choose, linear_rdrop_loss, plain_weights, rdrop_weights, simcut_weights
 from rdrop_fairseq.loss.eager import eager_loss
 from rdrop_fairseq.loss.fused import LinearLoss
@@ -151,8 +152,31 @@ def check_fallback() -> dict[str, object]:
             warnings.simplefilter("always")
             said[name] = [choose.works(cpu, torch.float32, 2), choose.works(cpu, torch.float32, 2)]
         said[f"{name} warnings"] = [str(w.message) for w in caught]
+    def skewed(self, *args):
+        chunk = good(self, *args)
+        chunk.kl = chunk.kl * 1.05
+        return chunk
+
+    TritonSweep.__call__ = skewed
+    said["skewed"] = choose.compare(cpu, torch.float32, 2)
     TritonSweep.__call__ = good
     return said
+
+
+def check_tf32() -> object:
+    """What the self-check says where fp32 products round their operands to TF32, as NVIDIA's containers have it."""
+    exact = row_sweep.row_dot
+
+    def rounded(values: torch.Tensor) -> torch.Tensor:
+        if values.dtype != torch.float32:
+            return values
+        return (values.contiguous().view(torch.int32) & ~0x1FFF).view(torch.float32)
+
+    row_sweep.row_dot = lambda a, b: exact(rounded(a), rounded(b))
+    try:
+        return choose.compare(torch.device("cpu"), torch.float32, 2)
+    finally:
+        row_sweep.row_dot = exact
 
 
 def check_by_name() -> float:
@@ -185,4 +209,5 @@ if __name__ == "__main__":
             print(json.dumps({"kind": "dead", **check_dead(name, DTYPES[dtype])}))
     print(json.dumps({"kind": "overflow", **check_overflow()}))
     print(json.dumps({"kind": "fallback", **check_fallback()}))
+    print(json.dumps({"kind": "tf32", "said": check_tf32()}))
     print(json.dumps({"kind": "by name", "difference": check_by_name()}))
