@@ -31,7 +31,7 @@ ROOT = files.PACKAGE.parent
 SHARES = {"machine": 0.2, "tests": 0.4, "loss": 0.45, "steps": 0.7, "largest": 1.0}
 TITLES = {
     "machine": "Machine",
-    "loss": "Loss and projection alone, bf16",
+    "loss": "Loss and projection alone",
     "steps": "Training steps by fairseq's Trainer",
     "largest": "Largest batch that fits, in tokens per side with padding, up to 131,072",
 }

@@ -20,6 +20,7 @@ from torch.utils import collect_env
 
 from rdrop_fairseq import files
 from rdrop_fairseq.benchmark import bare_loss, memory
+from rdrop_fairseq.benchmark.command import torch_dtype
 from rdrop_fairseq.benchmark.peak import peak_bytes
 from rdrop_fairseq.benchmark.table import Row
 from rdrop_fairseq.benchmark.timing import Work, attempt, compare, ran_out_of_memory, rounds
@@ -107,6 +108,13 @@ TINY = Sizes(
 )
 
 
+def halves(device: str) -> tuple[str, ...]:
+    """The half precisions of a device, the one to prefer last: GPUs before compute capability 8.0 have no bf16."""
+    if device == "cpu":
+        return ("bf16",)
+    return ("fp16", "bf16") if torch.cuda.get_device_capability() >= (8, 0) else ("fp16",)
+
+
 class Part:
     """One part on one device: `groups` of measurements in order of importance."""
 
@@ -114,7 +122,8 @@ class Part:
         """until: the time, as of time.time(), at which the part has to end."""
         self.device, self.sizes = device, TINY if tiny else REAL
         self.clock = "cuda" if device == "cuda" else "wall"
-        self.dtypes = ("fp16", "bf16") if device == "cuda" else ("bf16",)
+        self.dtypes = halves(device)
+        self.half = self.dtypes[-1]
         self.until = until
         self._rig: tuple[object, Optional[Rig]] = (None, None)
 
@@ -167,22 +176,24 @@ class Part:
         """The device's best rates, from a large copy and a large product."""
         source = torch.randn(self.sizes.copied // 4, device=self.device)
         into = torch.empty_like(source)
-        a, b = (torch.randn(self.sizes.side, self.sizes.side, device=self.device).bfloat16() for _ in range(2))
+        a, b = (torch.randn(self.sizes.side, self.sizes.side, device=self.device) for _ in range(2))
+        a, b = (x.to(torch_dtype(self.half)) for x in (a, b))
         works: dict[str, Work] = {"copy": lambda: into.copy_(source), "product": lambda: a @ b}
         seconds, _ = rounds(works, self.sizes.rounds, "ceilings", self.clock)
         copy, product = (statistics.median(seconds[name]) for name in works)
         yield {"ceiling": "copy, bytes read and written", "GB/s": 2 * self.sizes.copied / copy / 1e9}
-        yield {"ceiling": "bf16 product of square matrices", "TFLOP/s": 2 * self.sizes.side**3 / product / 1e12}
+        yield {"ceiling": f"{self.half} product of square matrices", "TFLOP/s": 2 * self.sizes.side**3 / product / 1e12}
 
     def loss(self, tokens: int, width: int, classes: int) -> Iterator[Row]:
-        """Loss and projection in bf16."""
+        """Loss and projection in half precision."""
+        dtype = torch_dtype(self.half)
         weights = rdrop_weights(bare_loss.ALPHA)
-        problem = bare_loss.make_problem(weights, tokens, width, classes, self.device, torch.bfloat16)
+        problem = bare_loss.make_problem(weights, tokens, width, classes, self.device, dtype)
         for row in bare_loss.measure(problem, 2 * self.sizes.rounds, self.clock):
             if row["loss and projection"] == bare_loss.OURS and self.device == "cuda":
-                used = choose.works(problem.features.device, torch.bfloat16, 2)
+                used = choose.works(problem.features.device, dtype, 2)
                 row["loss and projection"] = f"{bare_loss.OURS}, by {'Triton' if used else 'torch'}"
-            yield {"shape": f"{tokens} x 2, d {width}, V {classes:,}", **row}
+            yield {"shape": f"{tokens} x 2, d {width}, V {classes:,}", "precision": self.half, **row}
 
     def steps(self, model: Model, dtype: str) -> Iterator[Row]:
         """Training steps of every system on one model."""

@@ -30,7 +30,7 @@ def test_the_script_rehearses_its_parts(tmp_path):
     text = (tmp_path / "gpu_check.md").read_text()
     assert text.startswith("## A rehearsal on tiny inputs\n")
     assert text in done.stdout
-    assert "### Loss and projection alone, bf16\n\n| shape " in text
+    assert "### Loss and projection alone\n\n| shape | precision |" in text
     assert re.search(r"^Tests: \d+ passed, 0 failed, \d+ skipped\.$", text, re.MULTILINE)
 
 
@@ -48,6 +48,12 @@ def test_tests_that_do_not_end_leave_what_they_found(tmp_path, monkeypatch):
         signal.signal(signal.SIGINT, before)
     assert found["rows"] == [{"passed": 1, "failed": 0, "skipped": 0}]
     assert found["faults"] == ["the tests did not end in 6 s"]
+
+
+@pytest.mark.parametrize(("capability", "dtypes"), [((7, 0), ("fp16",)), ((9, 0), ("fp16", "bf16"))])
+def test_bf16_is_measured_where_it_exists(monkeypatch, capability, dtypes):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    assert gpu_parts.Part("cuda", tiny=True).dtypes == dtypes
 
 
 def test_the_steps_and_the_largest_batches(tmp_path):

@@ -24,6 +24,15 @@ def exact_products() -> None:
     torch.set_float32_matmul_precision("highest")
 
 
+@pytest.fixture(autouse=True)
+def precision(request: pytest.FixtureRequest, device: str) -> None:
+    """Skips a test's bf16 on GPUs without it."""
+    values = getattr(getattr(request.node, "callspec", None), "params", {}).values()
+    wants = any(value is torch.bfloat16 or value == "bf16" for value in values)
+    if wants and device == "cuda" and torch.cuda.get_device_capability() < (8, 0):
+        pytest.skip("this GPU has no bf16")
+
+
 @pytest.fixture
 def gpu(device: str) -> torch.device:
     """The current GPU, with its index; skips in a rehearsal."""
