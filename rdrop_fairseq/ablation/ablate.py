@@ -30,7 +30,7 @@ from rdrop_fairseq.ablation.grid import AXES, CRITERIA, System, make_systems
 from rdrop_fairseq.ablation.report import Axes, Report
 from rdrop_fairseq.ablation.rows import make_ensemble, make_rows
 from rdrop_fairseq.ablation.trial import Trial, updates_done
-from rdrop_fairseq.errors import UserError
+from rdrop_fairseq.errors import UserError, positive
 from rdrop_fairseq.scoring import conventions
 from rdrop_fairseq.training.data import check_data
 
@@ -243,7 +243,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--crossed", action="store_true", help="every combination (default: one axis at a time)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1], help="default: 1")
-    parser.add_argument("--parallel", type=_positive, default=1, metavar="N", help="trainings at a time (default: 1)")
+    parser.add_argument("--parallel", type=positive, default=1, metavar="N", help="trainings at a time (default: 1)")
     parser.add_argument("--threads", type=int, default=1, help="threads of each (default: 1; 0: torch's own choice)")
     parser.add_argument("--convention", choices=list(conventions.TITLES), default="tokenized", help="(tokenized)")
     parser.add_argument("--subset", default="test", help="what is translated in the end (default: test)")
@@ -261,11 +261,4 @@ def _several(text: str) -> int:
     value = int(text)
     if value < 0 or value == 1:
         raise argparse.ArgumentTypeError("2 or more, or 0 for none")
-    return value
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("a whole number above 0")
     return value
