@@ -153,12 +153,13 @@ def test_the_next_mirror_is_asked(site, tmp_path):
 
 
 @pytest.mark.parametrize("page", [b"<!DOCTYPE html><html>Not found</html>", b"\n <HTML><body>Sorry</body></HTML>"])
-def test_a_web_page_is_no_archive(site, tmp_path, page):
+@pytest.mark.parametrize("name", ["text.gz", "encoder.json"])
+def test_a_web_page_is_not_the_file(site, tmp_path, page, name):
+    """Nor is its checksum recorded, which would keep the right file out later."""
     site.files["a/b/text.gz"] = page
     with pytest.raises(UserError, match="what came is a web page"):
-        fetch(site, tmp_path)
-    assert not (tmp_path / "text.gz").exists()
-    assert left_overs(tmp_path) == []
+        fetch(site, tmp_path, name)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_known_checksum_is_verified(site, tmp_path):
