@@ -14,7 +14,7 @@ from rdrop_fairseq import files
 from rdrop_fairseq.errors import UserError, install
 
 SPLITS = ("train", "valid", "test")
-COUNTED = re.compile(r"\[(\S+)\] (\S+): (\d+) sents, (\d+) tokens, ([\d.]+)% replaced")
+COUNTED = re.compile(r"\[(\S+)\] (\S+): (\d+) sents, (\d+) tokens, (\S+)% replaced")  # 3.68e-05% is a share, too
 
 
 def binarize(

@@ -79,7 +79,8 @@ def _count(task: tuple[Path, int]) -> Counter[str]:
             file.seek(start - 1)
             file.readline()  # the rest of a line that began earlier, or the newline before one that begins here
         while file.tell() < end:
-            block = file.read(min(BLOCK_BYTES, end - file.tell())) + file.readline()
+            # One byte short of the end: after a newline there, readline would take the line that the next task counts.
+            block = file.read(min(BLOCK_BYTES, end - file.tell()) - 1) + file.readline()
             if not block:
                 break
             try:

@@ -118,11 +118,11 @@ def _verify(path: Path, known: str | None, ledger: Path, url: str) -> None:
 
 
 def _inspect(path: Path, name: str) -> None:
-    """Raises UnusableError for a web page under an archive's name, and for an archive that is cut short or damaged."""
+    """Raises UnusableError for a web page (no file here is one), and for an archive that is cut short or damaged."""
     with open(path, "rb") as file:
         head = file.read(512).lstrip().lower()
-    if head.startswith((b"<!doctype", b"<html", b"<?xml")) and name.endswith(ARCHIVES):
-        raise transfer.UnusableError("what came is a web page (an error page, most likely), not an archive")
+    if head.startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise transfer.UnusableError("what came is a web page (an error page, most likely), not the file")
     if not head:
         raise transfer.UnusableError("the file is empty")
     if name.endswith(ARCHIVES):

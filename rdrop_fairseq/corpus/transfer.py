@@ -22,7 +22,8 @@ from rdrop_fairseq import files
 
 TIMEOUT = 60  # seconds without a byte
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-NETWORK = (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, socket.timeout)
+# Every OSError of a connection: TLS that breaks and a network that is down are neither ConnectionError nor URLError.
+NETWORK = (OSError, http.client.HTTPException)
 
 
 class UnusableError(Exception):

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections import Counter
 
 import pytest
+from fairseq.binarizer import BinarizeSummary
 
 from rdrop_fairseq.corpus import binarize
 from rdrop_fairseq.errors import UserError
@@ -35,6 +37,18 @@ def test_one_dictionary_for_both_sides(joined):
     kinds = [f"{piece}.{kind}" for piece in pieces for kind in ("bin", "idx")]
     assert sorted(path.name for path in joined.iterdir()) == sorted(["dict.de.txt", "dict.en.txt", *kinds])
     assert [path.name for path in joined.parent.iterdir()] == ["bin"]
+
+
+def test_counts_with_a_tiny_share_of_unknown_words_are_read(text, tmp_path, monkeypatch):
+    """As fairseq prints 50 words in 136 million, for example."""
+    summary = BinarizeSummary(4_500_000, Counter({"rare": 50}), 136_000_000)
+    said = f"INFO | [de] train.de: {summary} (by <unk>)"
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nwhile [ "$1" != --destdir ]; do shift; done\nmkdir -p "$2"\necho "{said}"\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(binarize.sys, "executable", str(python))
+    counts = binarize.binarize(text, tmp_path / "bin", "de", "en")
+    assert counts == {"train.de": {"sentences": 4_500_000, "tokens": 136_000_000, "unknown_percent": 3.68e-05}}
 
 
 def test_given_dictionaries_and_more_workers(text, joined, tmp_path):

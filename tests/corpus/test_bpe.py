@@ -70,6 +70,14 @@ def test_the_segments_are_those_of_the_original_tool(sides, original, tmp_path, 
         assert (tmp_path / "out").read_bytes() == expected + b"\n"
 
 
+@pytest.mark.parametrize("size", range(1, 14))
+def test_each_line_is_counted_once_wherever_the_tasks_begin(tmp_path, monkeypatch, size):
+    """At 3, 6, ... a task ends with a newline, and the next one begins with a line."""
+    monkeypatch.setattr(bpe, "TASK_BYTES", size)
+    (tmp_path / "text").write_text("aa\nbb\ncc\ndd\n")
+    assert bpe.count_words([tmp_path / "text"]) == {"aa": 1, "bb": 1, "cc": 1, "dd": 1}
+
+
 def test_a_full_memory_changes_nothing(sides, original, tmp_path, monkeypatch):
     (tmp_path / "code").write_bytes(original)
     bpe.apply(tmp_path / "code", sides[0], tmp_path / "out")

@@ -5,7 +5,9 @@ import gzip
 import hashlib
 import json
 import os
+import ssl
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from flaky_server import Site, serving
@@ -56,6 +58,37 @@ def test_a_broken_connection_goes_on_where_it_broke(site, tmp_path):
     site.plan, site.cut_after = ["cut", "cut"], 100_000
     assert fetch(site, tmp_path).read_bytes() == GZ
     assert [wanted for _, wanted in site.requests] == [None, "bytes=100000-", "bytes=200000-"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ssl.SSLError(1, "[SSL: DECRYPTION_FAILED_OR_BAD_RECORD_MAC] decryption failed or bad record mac"),
+        ssl.SSLEOFError(8, "EOF occurred in violation of protocol"),
+        OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH)),
+    ],
+)
+def test_a_connection_that_breaks_in_tls_or_below_goes_on_where_it_broke(site, tmp_path, monkeypatch, error):
+    copy = transfer._copy
+
+    def breaking(stream, part, bar):
+        monkeypatch.setattr(transfer, "_copy", copy)
+        part.write(stream.read(100_000))
+        monkeypatch.setattr(stream, "read", Mock(side_effect=error))
+        copy(stream, part, bar)
+
+    monkeypatch.setattr(transfer, "_copy", breaking)
+    assert fetch(site, tmp_path).read_bytes() == GZ
+    assert [wanted for _, wanted in site.requests] == [None, "bytes=100000-"]
+
+
+def test_an_answer_that_breaks_in_tls_is_asked_for_again(site, tmp_path, monkeypatch):
+    usual, answers = transfer.opener, [ssl.SSLEOFError(8, "EOF occurred in violation of protocol")]
+    failing = Mock(open=Mock(side_effect=answers))
+    openers = iter([failing])
+    monkeypatch.setattr(transfer, "opener", lambda url: next(openers, usual(url)))
+    assert fetch(site, tmp_path).read_bytes() == GZ
+    failing.open.assert_called_once()
 
 
 def test_the_next_run_goes_on_where_the_last_one_gave_up(site, tmp_path):
@@ -120,12 +153,13 @@ def test_the_next_mirror_is_asked(site, tmp_path):
 
 
 @pytest.mark.parametrize("page", [b"<!DOCTYPE html><html>Not found</html>", b"\n <HTML><body>Sorry</body></HTML>"])
-def test_a_web_page_is_no_archive(site, tmp_path, page):
+@pytest.mark.parametrize("name", ["text.gz", "encoder.json"])
+def test_a_web_page_is_not_the_file(site, tmp_path, page, name):
+    """Nor is its checksum recorded, which would keep the right file out later."""
     site.files["a/b/text.gz"] = page
     with pytest.raises(UserError, match="what came is a web page"):
-        fetch(site, tmp_path)
-    assert not (tmp_path / "text.gz").exists()
-    assert left_overs(tmp_path) == []
+        fetch(site, tmp_path, name)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_known_checksum_is_verified(site, tmp_path):
