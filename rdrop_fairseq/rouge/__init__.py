@@ -6,8 +6,8 @@
                          it is Lsum here
     ...+stem             the same after Porter stemming of words longer than three letters (`-m` of the Perl script)
 
-The published figures are rouge-1.5.5-ptb+stem, as near as maintained libraries come to it: files2rouge passes `-m` unless
-told otherwise (its #34 and #37), and has done so but for three weeks of July 2020.
+The published figures are rouge-1.5.5-ptb+stem, as near as maintained libraries come to it: files2rouge passes `-m` by
+default (its #34 and #37), and always did but for a few weeks of July 2020.
 
 rouge-score, NLTK and sacremoses are imported at the first score, not before.
 """
