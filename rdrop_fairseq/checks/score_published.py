@@ -20,6 +20,7 @@ from rdrop_fairseq import files, published
 from rdrop_fairseq.corpus import archives, pretrained_models
 from rdrop_fairseq.corpus.pipeline import Pipeline
 from rdrop_fairseq.errors import UserError
+from rdrop_fairseq.rouge import PUBLISHED
 from rdrop_fairseq.scoring import results, rouge, score
 from rdrop_fairseq.scoring.text import read_lines
 from rdrop_fairseq.summarizing import summarize
@@ -91,7 +92,7 @@ def summaries(data: Path, models: Path, out: Path, first: int | None, extra: Seq
     references = read_lines(cut[1])
     found = rouge.report(read_lines(hypotheses), references, workers=os.cpu_count() or 1)
     print(rouge.render(found))
-    return rouge_rows(found["conventions"]["rouge-1.5.5-ptb"], first is not None)
+    return rouge_rows(found["conventions"][PUBLISHED], first is not None)
 
 
 def rouge_rows(found: Mapping[str, Any], partial: bool) -> list[Row]:

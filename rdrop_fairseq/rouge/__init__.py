@@ -1,10 +1,13 @@
 """ROUGE-1/2/L/Lsum of one summary, by each convention in use. Validation and scoring both stand on this room.
 
     rouge-score          the raw text, as Google's rouge-score package tokenizes it (lower case, letters and digits)
-    rouge-1.5.5-ptb      the paper's convention, as near as maintained libraries come to it: text tokenized as in the
-                         Penn Treebank (ptb.py), sentences cut at " . ", as files2rouge hands them to the Perl script
-                         ROUGE-1.5.5; what that prints as ROUGE-L is computed over sentences, so it is Lsum here
+    rouge-1.5.5-ptb      text tokenized as in the Penn Treebank (ptb.py), sentences cut at " . ", as files2rouge hands
+                         them to the Perl script ROUGE-1.5.5; what that prints as ROUGE-L is computed over sentences, so
+                         it is Lsum here
     ...+stem             the same after Porter stemming of words longer than three letters (`-m` of the Perl script)
+
+The published figures are rouge-1.5.5-ptb+stem, as near as maintained libraries come to it: files2rouge passes `-m` by
+default (its #34 and #37), and always did but for a few weeks of July 2020.
 
 rouge-score, NLTK and sacremoses are imported at the first score, not before.
 """
@@ -41,6 +44,7 @@ CONVENTIONS = (
     Convention("rouge-1.5.5-ptb", ptb_sentences, False),
     Convention("rouge-1.5.5-ptb+stem", ptb_sentences, True),
 )
+PUBLISHED = "rouge-1.5.5-ptb+stem"  # the one of published figures
 
 
 def score_pair(hypothesis: str, reference: str, convention: Convention) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 tokenized       BLEU of the tokenized text as multi-bleu.perl: what IWSLT14 papers report (on lowercased text)
 compound-split  the same after splitting hyphenated compounds: what WMT14 En-De papers report, and what the R-Drop
-                authors' own script prints for IWSLT14 De-En
+                authors' own script prints for IWSLT14 De-En. Of text whose hyphens are split already (Moses' -a, as
+                `prepare wmt14` has it), `tokenized` is that number, and this one is too high
 sacrebleu       sacreBLEU of detokenized text: the one that can be compared between papers
 chrf2           character n-gram F2 of detokenized text (sacreBLEU)
 """

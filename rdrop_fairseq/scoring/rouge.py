@@ -21,7 +21,7 @@ from rdrop_fairseq import files, published
 from rdrop_fairseq.corpus import manifest, stories
 from rdrop_fairseq.corpus.processes import add_workers
 from rdrop_fairseq.errors import UserError, positive
-from rdrop_fairseq.rouge import CONVENTIONS, TYPES, Convention, score_pair
+from rdrop_fairseq.rouge import CONVENTIONS, PUBLISHED, TYPES, Convention, score_pair
 from rdrop_fairseq.scoring.text import read_lines
 
 MEASURES = ("precision", "recall", "f1")
@@ -111,7 +111,7 @@ def render(result: dict[str, Any], benchmark: str | None = None) -> str:
         found = (Interval(**row[kind]["f1"]) for kind in TYPES)
         lines.append(f"{name:22}" + "".join(f"{f.mean:8.2f} [{f.low:5.2f}, {f.high:6.2f}]" for f in found))
     if benchmark:
-        lines.append(f"published elsewhere, not measured here ({published.ROUGE.how}, {benchmark}):")
+        lines.append(f"published elsewhere, not measured here ({published.ROUGE.how}, {benchmark}); as {PUBLISHED}:")
         for row in published.TABLE[benchmark]:
             rouge1, rouge2, rouge_l = row.score.split("/")
             cells = (f"{cell:>8}" for cell in (rouge1, rouge2, "-", rouge_l))  # ROUGE-1.5.5's ROUGE-L is Lsum

@@ -114,6 +114,12 @@ def _result(
     scores = [texts.score(convention) for convention in args.convention or list(conventions.TITLES)]
     if results.is_lowercased(texts.references):
         notes = [*notes, "the references are lowercased: scores are not comparable to those of cased text"]
+    if any(" @-@ " in line for lines in texts.references for line in lines):
+        notes = [
+            *notes,
+            "words are split at hyphens (@-@) already: tokenized BLEU is what others call compound-split; the "
+            "compound-split BLEU here splits once more and is too high",
+        ]
     if args.plain_ref is None and texts.language is not None:
         notes = [*notes, "detokenized references stand for the original ones in sacreBLEU and chrF2 (--plain-ref)"]
     return results.Result(scores, len(texts.hypotheses), benchmark, notes, made)

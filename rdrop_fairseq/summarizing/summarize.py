@@ -68,6 +68,7 @@ def run(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     # mtime and size stand for the content of the checkpoint, which takes seconds to read
     looks = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in args.checkpoint if path.exists()]
     recipe = {"settings": settings, "bos": args.bos, "checkpoints": looks, "precision": args.precision}
+    recipe |= {"data": str(args.data), "bpe": str(args.bpe or args.data)}  # dictionary and BPE decide the text as well
     text = json.dumps([recipe, articles]).encode("utf-8")
     key = hashlib.sha256(text).hexdigest()
     if args.out and args.out.exists() and _made_by(args.out) == key:
@@ -90,6 +91,7 @@ def run(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     if partial is None:
         sys.stdout.writelines(lines)
     else:
+        _sidecar(args.out).unlink(missing_ok=True)  # of the run before: it does not vouch for what is written now
         with files.atomic(args.out, "w") as file:
             file.writelines(lines)
         with files.atomic(_sidecar(args.out), "w") as file:

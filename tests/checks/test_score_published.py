@@ -91,6 +91,20 @@ def test_fewer_articles_have_a_wider_margin() -> None:
     assert [row.holds for row in rouge_rows(values, partial=False)] == [False, True, False]
 
 
+def test_summaries_are_scored_with_stems_as_files2rouge_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """killed -> kill: words 4 of 5 and of 4, F 8/9; bigrams 3 of 4 and of 3, F 6/7."""
+    (tmp_path / "text").mkdir()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "text/test.source").write_text("An article.\n")
+    (tmp_path / "text/test.target").write_text("police killed the gunman .\n")
+    summary = "Police kill the gunman today.\n"
+    monkeypatch.setattr(score_published.pretrained_models, "fetch", lambda name, models: models / "model.pt")
+    monkeypatch.setattr(score_published.summarize, "main", lambda words, prog: Path(words[4]).write_text(summary))
+    monkeypatch.setattr(score_published.os, "cpu_count", lambda: 1)
+    rows = score_published.summaries(tmp_path, tmp_path, tmp_path / "out", None, [])
+    assert [row.found for row in rows] == pytest.approx([800 / 9, 600 / 7, 800 / 9])
+
+
 def test_summaries_from_archives_to_verdict(
     tmp_path: Path,
     gpt2_files: Path,

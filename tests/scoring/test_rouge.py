@@ -47,6 +47,7 @@ def test_command_prints_and_writes_the_same(tmp_path: Path, capsys: pytest.Captu
     assert result["versions"]["rouge-score"]
     published = printed[printed.index("published elsewhere, not measured here") :]
     assert "41.24" in published
+    assert "as rouge-1.5.5-ptb+stem:" in published  # the row to compare: files2rouge stems
     assert [row["score"] for row in result["published"]] == ["44.16/21.28/40.90", "44.51/21.58/41.24"]
 
 

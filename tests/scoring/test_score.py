@@ -42,6 +42,21 @@ def test_tokenized_text_without_a_language_is_remarked_on(capsys, tmp_path, lang
     assert ("note: the text looks tokenized: give --lang" in out) == (language == [])
 
 
+@pytest.mark.parametrize("aggressive", [False, True])
+def test_hyphens_that_are_split_already_are_remarked_on(capsys, tmp_path, aggressive):
+    """Split by the tokenizer (-a) or by the convention, a compound is three words: BLEU is the same to the digit."""
+    hyphen = " @-@ " if aggressive else "-"
+    (tmp_path / "hyp").write_text(f"er las den rich{hyphen}text gern\nder Text war nicht gut\n")
+    (tmp_path / "ref").write_text(f"er las den rich{hyphen}text oft\nder Text war gut\n")
+    content = json.loads(said(capsys, "--hyp", tmp_path / "hyp", "--ref", tmp_path / "ref", "--json"))
+    found = {score["convention"]: score["line"] for score in content["scores"]}
+    three_words = found["tokenized" if aggressive else "compound-split"]
+    assert three_words.endswith("hyp_len=12, ref_len=11)")
+    assert any("split at hyphens (@-@) already" in note for note in content["notes"]) == aggressive
+    if aggressive:
+        assert found["compound-split"].endswith("hyp_len=14, ref_len=13)")
+
+
 def test_json_and_chosen_conventions(capsys, pair):
     content = json.loads(said(capsys, *pair, "--json", "--convention", "tokenized", "--convention", "compound-split"))
     assert [score["convention"] for score in content["scores"]] == ["tokenized", "compound-split"]

@@ -71,6 +71,14 @@ def test_a_system_against_itself_is_no_difference(corpus):
 
 
 @pytest.mark.usefixtures("fewer_samples")
+def test_texts_that_differ_but_score_alike_are_no_difference(corpus):
+    """chrF disregards blanks: no sentence's score changes, and neither test may call that significant."""
+    ref, good, *_ = corpus
+    result = run("chrf2", [good], [[line.replace(" ", "  ") for line in good]], ref)
+    assert (result.difference, result.p_bootstrap, result.p_randomization) == (0, 1, 1)
+
+
+@pytest.mark.usefixtures("fewer_samples")
 def test_seeds_are_averaged_score_by_score(corpus):
     ref, good, similar, bad = corpus
     result = run("tokenized", [similar, bad], [good, similar], ref)

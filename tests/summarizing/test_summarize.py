@@ -105,6 +105,34 @@ def test_killed_run_goes_on(
         run("--beam", "3")
 
 
+def test_summaries_of_another_dictionary_are_made_again(
+    run: Callable[..., list[str]], model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same model, articles and settings, but other files beside them."""
+    run()
+    shutil.copytree(model, tmp_path / "other")
+    words = [str(model / "model.pt"), str(tmp_path / "other"), str(tmp_path / "articles"), "--out"]
+    summarize.main([*words, str(tmp_path / "out"), *SHORT], prog="summarize")
+    assert "has these summaries already" not in capsys.readouterr().err
+
+
+def test_killed_between_summaries_and_their_record(
+    run: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record of the run before must not vouch for the summaries of this one."""
+    expected = run()
+
+    def killed() -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(summarize.manifest, "versions", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run("--max-len-b", "3")
+    assert (tmp_path / "out").read_text(encoding="utf-8").split("\n")[:-1] != expected
+    assert run() == expected
+
+
 def test_stdin_to_stdout(
     model: Path, run: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
