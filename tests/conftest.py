@@ -81,13 +81,6 @@ def story() -> Callable[[int], bytes]:
 
 
 @pytest.fixture(scope="session")
-def make_tar() -> Callable[[Path, dict[str, bytes]], None]:
-    from small_corpora import pack
-
-    return pack
-
-
-@pytest.fixture(scope="session")
 def gpt2_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with encoder.json, vocab.bpe and dict.txt as GPT-2 and BART have them, but 120 merges; V is 384."""
     from fairseq.data.encoders.gpt2_bpe_utils import bytes_to_unicode

@@ -7,9 +7,9 @@ of the logits in between, which turns them into G.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Callable
 
@@ -38,7 +38,7 @@ SIZES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Problem:
     """Inputs of one loss: features [m*N, d] and weight [V, d] (leaves), targets [N], of an objective of m views."""
 
@@ -113,9 +113,10 @@ def contestants(problem: Problem) -> dict[str, Work]:
 def further(problem: Problem) -> dict[str, Work]:
     """Further contestants on a GPU: our torch sweep, a compiled loss, and cross entropy alone."""
     others = {COMPILED: _compiled(problem), LIGER: _liger, TORCH: _torch}
+    plain = dataclasses.replace(problem, weights=plain_weights(), target=problem.targets())
     return {
         SWEEP: problem.gradients(lambda: problem.ours("fused-torch")),
-        OURS_PLAIN: problem.gradients(lambda: _ours_plain(problem)),
+        OURS_PLAIN: problem.gradients(lambda: plain.ours("auto")),
         **{name: _foreign(problem.gradients(functools.partial(loss, problem))) for name, loss in others.items()},
     }
 
@@ -166,13 +167,6 @@ def _compiled(problem: Problem) -> Callable[[Problem], Tensor]:
         return eager_loss(logits, target, weights, SMOOTHING)[0]
 
     return lambda problem: loss(problem.features, problem.weight)
-
-
-def _ours_plain(problem: Problem) -> Tensor:
-    return linear_rdrop_loss(
-        problem.features, problem.weight, problem.targets(), weights=plain_weights(), label_smoothing=SMOOTHING,
-        ignore_index=PAD, positions=problem.features.size(0),
-    )[0]  # fmt: skip
 
 
 def _liger(problem: Problem) -> Tensor:

@@ -17,7 +17,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 
 import rdrop_fairseq
 from rdrop_fairseq import files
-from rdrop_fairseq.experiments.trials import CURVE, LOG
+from rdrop_fairseq.experiments.trials import CURVE, LOG, Settings
 
 LINE = re.compile(r"\b(train_inner|valid)\b\W*?(\{.*\})\s*$")
 # One rule ends every training: three validations in a row without a better one, and the best one at least a third of
@@ -31,12 +31,21 @@ COMMON = (
 )
 
 
-def train(data: Path, words: Sequence[str], every: int, seed: int, folder: Path, better: str) -> Mapping[str, float]:
-    """Trains to the end and measures the checkpoint that was best in validation (`better`: loss or accuracy)."""
+def train(
+    data: Path, words: Sequence[str], dropouts: Sequence[str], every: int, better: str,
+    system: str, settings: Settings, seed: int, folder: Path,
+) -> Mapping[str, float]:  # fmt: skip
+    """Trains to the end and measures the checkpoint that was best in validation (`better`: loss or accuracy).
+
+    dropouts: the options that have the rate of the settings. The last four are those of `Experiment.train`.
+    """
     rdrop_fairseq.register()
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, force=True)  # replaces earlier handlers
     logging.getLogger("fairseq").setLevel(logging.INFO)  # the curve is read from its log
     given = [str(data), *COMMON, *words, "--seed", str(seed), "--save-dir", str(folder)]
+    given += ["--rdrop-alpha", settings.get("alpha", "0")]  # 0: plain training
+    for option in dropouts:
+        given += [f"--{option}", settings["dropout"]]
     for option in ("--log-interval", "--validate-interval-updates", "--save-interval-updates"):
         given += [option, str(every)]
     given += ["--best-checkpoint-metric", better]

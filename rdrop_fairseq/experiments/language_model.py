@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 from rdrop_fairseq.experiments.texts import Verses
-from rdrop_fairseq.experiments.trials import Experiment, Settings
+from rdrop_fairseq.experiments.trials import Experiment
 
 BOOKS = {40: "Matthew", 41: "Mark", 42: "Luke", 43: "John", 44: "Acts"}
 TRAIN, HELD_OUT, OPERATIONS = 600, 300, 600
+OBJECTIVE = "--task language_modeling_rdrop --criterion label_smoothed_cross_entropy_rdrop --label-smoothing 0"
 MODEL = (
     "--arch transformer_lm --decoder-layers 1 --decoder-embed-dim 48 --decoder-ffn-embed-dim 96 "
     "--decoder-attention-heads 2 --share-decoder-input-output-embed --decoder-normalize-before "
@@ -18,22 +18,11 @@ MODEL = (
 )
 OPTIMIZATION = "--lr 3e-3 --warmup-updates 100 --max-tokens 256 --max-update 6000"
 VALIDATE_EVERY = 50
+DROPOUTS = ("dropout", "attention-dropout")  # of embeddings and layers, and of attention
 AXES: dict[str, tuple[str, ...]] = {
     "dropout": ("0.2", "0", "0.05", "0.1", "0.3", "0.4"),
     "alpha": ("1", "0.1", "0.3", "3"),
 }
-
-
-def train(data: Path, system: str, settings: Settings, seed: int, folder: Path) -> Mapping[str, float]:
-    """One training; dropout is that of embeddings and layers, and of attention."""
-    from rdrop_fairseq.experiments import fairseq_runs
-
-    words = ["--task", "language_modeling_rdrop", *MODEL.split(), *OPTIMIZATION.split()]
-    for name in ("dropout", "attention-dropout"):
-        words += [f"--{name}", settings["dropout"]]
-    words += ["--criterion", "label_smoothed_cross_entropy_rdrop", "--label-smoothing", "0"]
-    words += ["--rdrop-alpha", settings.get("alpha", "0")]  # 0: plain training
-    return fairseq_runs.train(data, words, VALIDATE_EVERY, seed, folder, "loss")
 
 
 def experiment(out: Path) -> Experiment:
@@ -43,4 +32,6 @@ def experiment(out: Path) -> Experiment:
 
     title = "verses of the Gospels and Acts, Transformer LM of 1 layer"
     recipe = [BOOKS, TRAIN, HELD_OUT, OPERATIONS, MODEL, OPTIMIZATION, VALIDATE_EVERY, fairseq_runs.COMMON]
-    return Experiment(title, "nll", AXES, partial(train, data), "tokens", str(recipe))
+    words = f"{OBJECTIVE} {MODEL} {OPTIMIZATION}".split()
+    train = partial(fairseq_runs.train, data, words, DROPOUTS, VALIDATE_EVERY, "loss")
+    return Experiment(title, "nll", AXES, train, "tokens", str(recipe))

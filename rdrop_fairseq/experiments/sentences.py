@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 from rdrop_fairseq.experiments.texts import Verses
-from rdrop_fairseq.experiments.trials import Experiment, Settings
+from rdrop_fairseq.experiments.trials import Experiment
 
 BOOKS = {1: "Genesis", 3: "Leviticus", 18: "Job", 19: "Psalms", 20: "Proverbs", 23: "Isaiah", 40: "Matthew", 44: "Acts"}
 TRAIN, HELD_OUT, OPERATIONS = 1500, 1000, 2000
+OBJECTIVE = "--task sentence_prediction_rdrop --criterion sentence_prediction_rdrop"
 MODEL = (
     "--arch roberta_base --encoder-layers 2 --encoder-embed-dim 64 --encoder-ffn-embed-dim 128 "
     f"--encoder-attention-heads 2 --max-positions 128 --num-classes {len(BOOKS)} --init-token 0 --separator-token 2"
 )
 OPTIMIZATION = "--lr 1e-3 --warmup-updates 50 --weight-decay 0.01 --batch-size 16 --batch-size-valid 250 --patience 8"
 VALIDATE_EVERY = 100
+DROPOUTS = ("dropout", "attention-dropout", "pooler-dropout")  # of the layers, of attention and of the head
 AXES: dict[str, tuple[str, ...]] = {"dropout": ("0.3", "0.1", "0.5", "0"), "alpha": ("1", "0.1", "0.3", "3")}
-
-
-def train(data: Path, system: str, settings: Settings, seed: int, folder: Path) -> Mapping[str, float]:
-    """One training; dropout is that of the layers, of attention and of the head."""
-    from rdrop_fairseq.experiments import fairseq_runs
-
-    words = ["--task", "sentence_prediction_rdrop", *MODEL.split(), *OPTIMIZATION.split()]
-    for name in ("dropout", "attention-dropout", "pooler-dropout"):
-        words += [f"--{name}", settings["dropout"]]
-    words += ["--criterion", "sentence_prediction_rdrop"]
-    words += ["--rdrop-alpha", settings.get("alpha", "0")]  # 0: plain training
-    return fairseq_runs.train(data, words, VALIDATE_EVERY, seed, folder, "accuracy")
 
 
 def experiment(out: Path) -> Experiment:
@@ -39,4 +28,6 @@ def experiment(out: Path) -> Experiment:
 
     title = "verses by book, RoBERTa of 2 layers, 1,500 sentences"
     recipe = [BOOKS, TRAIN, HELD_OUT, OPERATIONS, MODEL, OPTIMIZATION, VALIDATE_EVERY, fairseq_runs.COMMON]
-    return Experiment(title, "accuracy", AXES, partial(train, data), "sentences", str(recipe))
+    words = f"{OBJECTIVE} {MODEL} {OPTIMIZATION}".split()
+    train = partial(fairseq_runs.train, data, words, DROPOUTS, VALIDATE_EVERY, "accuracy")
+    return Experiment(title, "accuracy", AXES, train, "sentences", str(recipe))

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Callable
 
 import pytest
+import small_corpora
 
 from rdrop_fairseq.corpus import pretrained_models
 from rdrop_fairseq.errors import UserError
 
-Tar = Callable[[Path, dict[str, bytes]], None]
-
 
 @pytest.fixture
-def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_tar: Tar) -> Path:
+def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "mirror"
     folder.mkdir()
     for name in ("bart.base", "roberta.large"):
         content = {f"{name}/dict.txt": b"a 1\nb 1\n", f"{name}/NOTE": b"-", f"{name}/model.pt": name.encode() * 999}
-        make_tar(folder / f"{name}.tar.gz", content)
+        small_corpora.pack(folder / f"{name}.tar.gz", content)
     monkeypatch.setenv("DATA_MIRROR", folder.as_uri())
     return folder
 
@@ -46,18 +44,18 @@ def test_fetched_once(mirror: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert said.out.splitlines() == [str(data / name / "model.pt") for name in ("bart.base", "roberta.large")]
 
 
-def test_another_archive_under_the_same_name_is_not_taken(mirror: Path, tmp_path: Path, make_tar: Tar) -> None:
+def test_another_archive_under_the_same_name_is_not_taken(mirror: Path, tmp_path: Path) -> None:
     pretrained_models.fetch("bart.base", tmp_path)
     (tmp_path / "downloads" / "models" / "bart.base.tar.gz").unlink()
-    make_tar(mirror / "bart.base.tar.gz", {"bart.base/dict.txt": b"", "bart.base/model.pt": b"other"})
+    small_corpora.pack(mirror / "bart.base.tar.gz", {"bart.base/dict.txt": b"", "bart.base/model.pt": b"other"})
     with pytest.raises(UserError, match="its sha256 is not"):
         pretrained_models.fetch("bart.base", tmp_path)
 
 
-def test_unknown_name_and_archive_without_a_model(mirror: Path, tmp_path: Path, make_tar: Tar) -> None:
+def test_unknown_name_and_archive_without_a_model(mirror: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"choose one of bart\.base, bart\.large"):
         pretrained_models.fetch("bart.huge", tmp_path)
-    make_tar(mirror / "bart.large.tar.gz", {"bart.large/dict.txt": b"a 1\n"})
+    small_corpora.pack(mirror / "bart.large.tar.gz", {"bart.large/dict.txt": b"a 1\n"})
     with pytest.raises(UserError, match=r"has no .*model\.pt inside"):
         pretrained_models.fetch("bart.large", tmp_path)
     assert not (tmp_path / "bart.large" / "unpacked").exists()

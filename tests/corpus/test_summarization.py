@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
+import small_corpora
 from fairseq.data import Dictionary
 from fairseq.data.indexed_dataset import MMapIndexedDataset
 
 from rdrop_fairseq.corpus import cnndm, pretrained_models, stories, summarization, xsum
 from rdrop_fairseq.corpus.gpt2_bpe import Gpt2Bpe
 from rdrop_fairseq.errors import UserError
-
-Tar = Callable[[Path, dict[str, bytes]], None]
 
 
 def texts(out: Path, split: str, side: str) -> list[str]:
@@ -87,15 +86,15 @@ def test_xsum_layout(
     assert "204,045" in warning
 
 
-def test_xsum_from_its_authors(mirror: Path, without_fairseq: None, tmp_path: Path, make_tar: Tar) -> None:
+def test_xsum_from_its_authors(mirror: Path, without_fairseq: None, tmp_path: Path) -> None:
     article = b"[SN]FIRST-SENTENCE[SN]\nSum.\n[SN]RESTBODY[SN]\nBody.\n"
     files = {f"{xsum.FOLDER}/{number}.summary": article for number in range(3)}
-    make_tar(mirror / "XSUM-EMNLP18-Summary-Data-Original.tar.gz", files)
+    small_corpora.pack(mirror / "XSUM-EMNLP18-Summary-Data-Original.tar.gz", files)
     ids = {"train": ["0"], "validation": ["1"], "test": ["2"]}
     (mirror / xsum.SPLIT_FILE).write_text(json.dumps(ids))
     out = tmp_path / "out"
     for name in pretrained_models.BARTS:
-        make_tar(mirror / f"{name}.tar.gz", {f"{name}/model.pt": b"weights", f"{name}/dict.txt": b"1 1\n"})
+        small_corpora.pack(mirror / f"{name}.tar.gz", {f"{name}/model.pt": b"weights", f"{name}/dict.txt": b"1 1\n"})
     words = ["--xsum", "--out", str(out), "--workers", "1", "--models", str(tmp_path)]
     assert summarization.main(words, prog="prepare") == 0
     assert all((tmp_path / name / "model.pt").read_bytes() == b"weights" for name in pretrained_models.BARTS)
@@ -111,7 +110,6 @@ def test_cnn_dailymail(
     mirror: Path,
     without_fairseq: None,
     tmp_path: Path,
-    make_tar: Tar,
     story: Callable[[int], bytes],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -125,7 +123,7 @@ def test_cnn_dailymail(
     files = [stories.file_name(url) for url in urls]
     for archive, folder, numbers in (("cnn", "cnn", (0, 1, 2, 3)), ("dailymail", "dailymail", (4, 5, 6))):
         inside = {f"{folder}/stories/{files[n]}": contents[n] for n in numbers}
-        make_tar(mirror / f"{archive}_stories.tgz", inside)
+        small_corpora.pack(mirror / f"{archive}_stories.tgz", inside)
     for split, numbers in (("train", (6, 0, 7, 2, 3)), ("val", (1,)), ("test", (5, 4, 2))):
         (mirror / f"all_{split}.txt").write_text("".join(urls[n] + "\n" for n in numbers))
 
@@ -158,9 +156,9 @@ def test_cnn_dailymail(
     assert manifest(out)["options"] == {"add_periods": False, "cut_dateline": False}
 
 
-def test_no_story_of_a_list_is_there(mirror: Path, tmp_path: Path, make_tar: Tar) -> None:
+def test_no_story_of_a_list_is_there(mirror: Path, tmp_path: Path) -> None:
     for name in cnndm.ARCHIVES:
-        make_tar(mirror / name, {"x/stories/y.story": b"z"})
+        small_corpora.pack(mirror / name, {"x/stories/y.story": b"z"})
     for split in ("train", "val", "test"):
         (mirror / f"all_{split}.txt").write_text("http://example.org/none\n")
     with pytest.raises(UserError, match=r"no pair .* was found for train"):

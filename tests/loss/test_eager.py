@@ -8,7 +8,7 @@ import pytest
 import torch
 from loss_cases import IMPLS, PAD, make_case
 
-from rdrop_fairseq.loss import cutoff_weights, linear_rdrop_loss, plain_weights, rdrop_loss, simcut_weights
+from rdrop_fairseq.loss import cutoff_weights, plain_weights, rdrop_loss, simcut_weights
 
 # One position, two classes, reference 0:  p = (3/4, 1/4) in view 1,  q = (1/2, 1/2) in view 2.
 #   CE = -ln 3/4 - ln 1/2,  KL(p||q) = 3/4 ln 3/2 + 1/4 ln 1/2,  KL(q||p) = 1/2 ln 2/3 + 1/2 ln 2
@@ -88,9 +88,7 @@ def test_equals_the_formula_of_the_docstring(impl):
         torch.nn.functional.kl_div(a[kept], b[kept], reduction="sum", log_target=True) for a, b in ((p, q), (q, p))
     )
     ce = torch.nn.functional.nll_loss(lp, torch.cat([case.target] * 2), reduction="sum", ignore_index=PAD)
-    loss, *_ = linear_rdrop_loss(
-        case.features, case.weight, case.target, case.bias, alpha=5.0, ignore_index=PAD, impl=impl
-    )
+    (loss, *_), _ = case.call("linear", alpha=5.0, impl=impl)
     assert loss.item() == pytest.approx((ce + 2.5 * divergence).item(), abs=1e-10)
 
 

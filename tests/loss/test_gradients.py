@@ -47,12 +47,12 @@ def test_gradient_of_features_weight_and_bias(weights, bias):
 def test_gradient_of_one_input_when_the_others_are_frozen(trained):
     case = make_case(2)
     every = {"features": case.features, "weight": case.weight, "bias": case.bias}
-    loss, *_ = linear_rdrop_loss(case.features, case.weight, case.target, case.bias, alpha=3.0, ignore_index=PAD)
+    (loss, *_), _ = case.call("linear", alpha=3.0)
     expected = torch.autograd.grad(loss, every[trained])[0]
 
     for name, tensor in every.items():
         tensor.requires_grad_(name == trained)
-    loss, *_ = linear_rdrop_loss(case.features, case.weight, case.target, case.bias, alpha=3.0, ignore_index=PAD)
+    (loss, *_), _ = case.call("linear", alpha=3.0)
     loss.backward()
 
     torch.testing.assert_close(every[trained].grad, expected, rtol=1e-12, atol=1e-12)

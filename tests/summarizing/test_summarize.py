@@ -26,10 +26,7 @@ SHORT = ["--beam", "2", "--max-len-b", "6", "--min-len", "2", "--device", "cpu"]
 def model(gpt2_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with model.pt in the published layout, and what summarizing needs beside it."""
     folder = tmp_path_factory.mktemp("bart tiny")
-    for side in ("source", "target"):
-        shutil.copy(gpt2_files / "dict.txt", folder / f"dict.{side}.txt")
-    for name in ("encoder.json", "vocab.bpe"):
-        shutil.copy(gpt2_files / name, folder / name)
+    tiny_bart.copy_vocabulary(gpt2_files, folder)
     torch.manual_seed(1)
     bart = tiny_bart.task_and_model(folder)[1]
     for parameter in bart.parameters():  # BART's initial weights are so small that every article has one summary

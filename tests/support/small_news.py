@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from itertools import accumulate
 from pathlib import Path
 from typing import Callable
@@ -59,9 +58,7 @@ def articles(folder: Path, gpt2_files: Path, story: Callable[[int], bytes]) -> N
 
 def bart(folder: Path, gpt2_files: Path, dummies: int = 0) -> None:
     """The vocabulary, bart.base, bart.large and bart.large.cnn, of one layer (SIZES), with so many dummy entries."""
-    shutil.copytree(gpt2_files, folder, dirs_exist_ok=True)
-    for side in ("source", "target"):
-        shutil.copy(folder / "dict.txt", folder / f"dict.{side}.txt")
+    tiny_bart.copy_vocabulary(gpt2_files, folder)
     positions = ("--max-source-positions", "1024", "--max-target-positions", "1024")
     built = tiny_bart.task_and_model(folder, *positions)[1]
     model = tiny_bart.publish(built, folder / "model.pt", dummies=dummies)

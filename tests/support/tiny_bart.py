@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from argparse import Namespace
 from collections.abc import Sequence
 from functools import cache
@@ -10,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fairseq import options, tasks
+from fairseq import tasks
 from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
-from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from tiny_fairseq import parsed
 
 SIZES = {"layers": "1", "embed-dim": "16", "ffn-embed-dim": "32", "attention-heads": "2"}
 # As in the recipe, sizes apart.
@@ -46,8 +47,7 @@ def config(data: Path, *words: str) -> Any:
 
 @cache
 def _config(data: Path, words: tuple[str, ...]) -> Any:
-    parser = options.get_training_parser()  # takes most of a second
-    return convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, [str(data), *WORDS, *words]))
+    return parsed([data, *WORDS, *words])  # takes most of a second
 
 
 def task_and_model(data: Path, *words: str) -> tuple[Any, Any]:
@@ -88,6 +88,13 @@ def write_published(state: dict[str, torch.Tensor], args: Namespace, path: Path,
 def _sizes() -> dict[str, Any]:
     names = [name for name in OPTIONS if name.startswith(("encoder-", "decoder-", "max-source", "max-target"))]
     return {name.replace("-", "_"): int(OPTIONS[name]) for name in names}
+
+
+def copy_vocabulary(gpt2_files: Path, folder: Path) -> None:
+    """GPT-2's and BART's files (see conftest.py), and the dictionary of each side, as prepared data have it."""
+    shutil.copytree(gpt2_files, folder, dirs_exist_ok=True)
+    for side in ("source", "target"):
+        shutil.copy(gpt2_files / "dict.txt", folder / f"dict.{side}.txt")
 
 
 def write_split(data: Path, split: str, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,52 +39,70 @@ RDROP = ["--criterion", "label_smoothed_cross_entropy_rdrop", "--label-smoothing
 PLAIN = ["--criterion", "label_smoothed_cross_entropy", "--label-smoothing", "0.1"]
 
 
+def word_dictionary() -> Dictionary:
+    """WORDS and the specials of fairseq."""
+    dictionary = Dictionary()
+    for word in WORDS:
+        dictionary.add_symbol(word, 100)
+    dictionary.finalize(padding_factor=1)
+    return dictionary
+
+
+def write_lines(prefix: Path, lines: Iterable[str], dictionary: Dictionary) -> None:
+    """PREFIX.bin and PREFIX.idx, as fairseq-preprocess would write them."""
+    builder = indexed_dataset.make_builder(f"{prefix}.bin", "mmap", len(dictionary))
+    for line in lines:
+        builder.add_item(dictionary.encode_line(line, add_if_not_exist=False))
+    builder.finalize(f"{prefix}.idx")
+
+
 def write_corpus(folder: Path, train: int = 96, copy: bool = True, shortest: int = 3, longest: int = 9) -> Path:
     """Binarized xx-yy data over a shared dictionary of 16 words: target equals source, or (not `copy`) has other words.
 
     What fairseq-preprocess would write, in a hundredth of its time.
     """
-    dictionary = Dictionary()
-    for word in WORDS:
-        dictionary.add_symbol(word, 100)
-    dictionary.finalize(padding_factor=1)
-    draw = random.Random(7)
+    dictionary, draw = word_dictionary(), random.Random(7)
     for language in ("xx", "yy"):
         dictionary.save(str(folder / f"dict.{language}.txt"))
     for split, count in (("train", train), ("valid", 8), ("test", 8)):
-        builders = {}
-        for language in ("xx", "yy"):
-            prefix = str(folder / f"{split}.xx-yy.{language}")
-            builders[language] = indexed_dataset.make_builder(prefix + ".bin", "mmap", len(dictionary)), prefix
+        texts: dict[str, list[str]] = {"xx": [], "yy": []}
         for _ in range(count):
             source = draw.choices(WORDS, k=draw.randint(shortest, longest))
             target = source if copy else draw.choices(WORDS, k=draw.randint(shortest, longest))
-            for words, language in ((source, "xx"), (target, "yy")):
-                line = dictionary.encode_line(" ".join(words), add_if_not_exist=False)
-                builders[language][0].add_item(line)
-        for builder, prefix in builders.values():
-            builder.finalize(prefix + ".idx")
+            texts["xx"].append(" ".join(source))
+            texts["yy"].append(" ".join(target))
+        for language, lines in texts.items():
+            write_lines(folder / f"{split}.xx-yy.{language}", lines, dictionary)
     return folder
+
+
+def common_options(words: Sequence[object]) -> list[str]:
+    """Options of every tiny training, with Adam unless `words` name an optimizer."""
+    return [
+        *("--lr", "0.002", "--seed", "1", "--batch-size", "8", "--num-workers", "0", "--no-progress-bar"),
+        *("--log-format", "simple", "--log-interval", "1", "--no-epoch-checkpoints"),
+        *([] if "--optimizer" in words else ["--optimizer", "adam", "--adam-betas", "(0.9, 0.98)"]),
+    ]
+
+
+def parsed(words: Sequence[object]) -> Any:
+    """A command line of fairseq-train, parsed."""
+    parser = options.get_training_parser()
+    return convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, list(map(str, words))))
 
 
 def arguments(data: Path, *words: object, model: str = "transformer", device: str = "cpu") -> list[str]:
     """A command line of fairseq-train: one model, Adam unless told otherwise, seed 1; `words` come last and win."""
     fixed = [
-        *(str(data), "--source-lang", "xx", "--target-lang", "yy", "--num-workers", "0", "--no-progress-bar"),
+        *(str(data), "--source-lang", "xx", "--target-lang", "yy", "--clip-norm", "1.0", *common_options(words)),
         *(["--cpu"] if device == "cpu" else ["--distributed-world-size", "1"]),  # fairseq counts the GPUs otherwise
-        *("--lr", "0.002", "--clip-norm", "1.0", "--seed", "1", "--batch-size", "8"),
-        *("--log-format", "simple", "--log-interval", "1", "--no-epoch-checkpoints"),
     ]
-    optimizer = [] if "--optimizer" in words else ["--optimizer", "adam", "--adam-betas", "(0.9, 0.98)"]
-    return [*fixed, *optimizer, *MODELS[model], *map(str, words)]
+    return [*fixed, *MODELS[model], *map(str, words)]
 
 
 def config(data: Path, *words: object, model: str = "transformer", device: str = "cpu") -> Any:
     """The same, parsed."""
-    parser = options.get_training_parser()
-    return convert_namespace_to_omegaconf(
-        options.parse_args_and_arch(parser, input_args=arguments(data, *words, model=model, device=device))
-    )
+    return parsed(arguments(data, *words, model=model, device=device))
 
 
 @dataclass

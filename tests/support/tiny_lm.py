@@ -12,9 +12,6 @@ from typing import Any
 
 import tiny_fairseq
 import torch
-from fairseq import options
-from fairseq.data import Dictionary, indexed_dataset
-from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.models.transformer_lm import TransformerLanguageModelConfig
 from tiny_models import EOS, PAD, make_dictionary, make_model
 from torch import nn
@@ -48,18 +45,11 @@ CLUSTERS = [
 def write_text(folder: Path) -> Path:
     """Binarized data of a language model: 48 lines of 12 words for training, 8 for validation."""
     folder.mkdir(parents=True, exist_ok=True)
-    dictionary = Dictionary()
-    for word in tiny_fairseq.WORDS:
-        dictionary.add_symbol(word, 100)
-    dictionary.finalize(padding_factor=1)
+    dictionary, draw = tiny_fairseq.word_dictionary(), random.Random(5)
     dictionary.save(str(folder / "dict.txt"))
-    draw = random.Random(5)
     for split, count in (("train", 48), ("valid", 8)):
-        builder = indexed_dataset.make_builder(str(folder / f"{split}.bin"), "mmap", len(dictionary))
-        for _ in range(count):
-            line = " ".join(draw.choices(tiny_fairseq.WORDS, k=12))
-            builder.add_item(dictionary.encode_line(line, add_if_not_exist=False))
-        builder.finalize(str(folder / f"{split}.idx"))
+        lines = [" ".join(draw.choices(tiny_fairseq.WORDS, k=12)) for _ in range(count)]
+        tiny_fairseq.write_lines(folder / split, lines, dictionary)
     return folder
 
 
@@ -67,13 +57,9 @@ def lm_config(data: Path, *words: object) -> Any:
     """A training on `write_text`, one line to a sentence, Adam unless told otherwise."""
     fixed = [
         *(str(data), "--task", "language_modeling_rdrop", "--tokens-per-sample", "13", "--sample-break-mode", "none"),
-        *("--cpu", "--num-workers", "0", "--no-progress-bar", "--lr", "0.002", "--seed", "1", "--batch-size", "8"),
-        *("--log-format", "simple", "--log-interval", "1", "--no-epoch-checkpoints", *SIZES),
-        *([] if "--optimizer" in words else ["--optimizer", "adam", "--adam-betas", "(0.9, 0.98)"]),
+        *("--cpu", *tiny_fairseq.common_options(words), *SIZES),
     ]
-    parser = options.get_training_parser()
-    parsed = options.parse_args_and_arch(parser, input_args=[*fixed, *map(str, words)])
-    return convert_namespace_to_omegaconf(parsed)
+    return tiny_fairseq.parsed([*fixed, *words])
 
 
 def make_lm_task() -> Any:

@@ -9,11 +9,9 @@ from typing import Any
 
 import small_corpora
 import torch
-from fairseq import options
-from fairseq.data import Dictionary, indexed_dataset
-from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.data import Dictionary
 from tiny_bart import write_published
-from tiny_fairseq import WORDS, Session, start
+from tiny_fairseq import WORDS, Session, common_options, parsed, start, word_dictionary, write_lines
 
 RDROP = ["--criterion", "sentence_prediction_rdrop", "--rdrop-alpha", "1"]
 PLAIN = ["--criterion", "sentence_prediction"]
@@ -31,19 +29,13 @@ def column(folder: Path, texts: dict[str, list[str]], dictionary: Dictionary) ->
     folder.mkdir(parents=True)
     dictionary.save(str(folder / "dict.txt"))
     for split, lines in texts.items():
-        builder = indexed_dataset.make_builder(str(folder / f"{split}.bin"), "mmap", len(dictionary))
-        for line in lines:
-            builder.add_item(dictionary.encode_line(line, add_if_not_exist=False))
-        builder.finalize(str(folder / f"{split}.idx"))
+        write_lines(folder / split, lines, dictionary)
 
 
 def write_sentences(folder: Path, classes: tuple[str, ...] = ("1", "0"), train: int = 64, valid: int = 27) -> Path:
     """Pairs of sentences over 16 words; the first word of the first decides about the label. No classes: a number in
     0..1. `classes`: in the order of their numbers."""
-    words, labels = Dictionary(), Dictionary()
-    for word in WORDS:
-        words.add_symbol(word, 100)
-    words.finalize(padding_factor=1)
+    words, labels = word_dictionary(), Dictionary()
     for place, name in enumerate(classes):
         labels.add_symbol(name, 100 - place)
     labels.finalize(padding_factor=8)
@@ -72,17 +64,9 @@ def write_sentences(folder: Path, classes: tuple[str, ...] = ("1", "0"), train: 
 def config(data: Path, *words: object, model: list[str] = ROBERTA) -> Any:
     fixed = [
         *(str(data), "--task", "sentence_prediction_rdrop", "--init-token", "0", "--separator-token", "2", "--cpu"),
-        *("--max-positions", "32", "--num-workers", "0", "--no-progress-bar", "--lr", "0.002", "--seed", "1"),
-        *("--batch-size", "8", "--log-format", "simple"),
-        *("--log-interval", "1", "--no-epoch-checkpoints", "--required-batch-size-multiple", "1"),
+        *("--max-positions", "32", "--required-batch-size-multiple", "1", "--num-classes", "2"),
     ]
-    given = list(map(str, words))
-    if "--optimizer" not in given:
-        fixed += ["--optimizer", "adam", "--adam-betas", "(0.9, 0.98)"]
-    if "--num-classes" not in given:
-        given += ["--num-classes", "2"]
-    parser = options.get_training_parser()
-    return convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, input_args=[*fixed, *model, *given]))
+    return parsed([*fixed, *common_options(words), *model, *words])
 
 
 def session(data: Path, *words: object, model: list[str] = ROBERTA) -> Session:

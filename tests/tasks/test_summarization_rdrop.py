@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -31,10 +30,7 @@ TEXT = [("Ann won the race.", "Ann won"), ("", "nobody"), ("People in Oslo saw B
 def data(gpt2_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data directory: TEXT as train and valid."""
     folder = tmp_path_factory.mktemp("data")
-    for side in ("source", "target"):
-        shutil.copy(gpt2_files / "dict.txt", folder / f"dict.{side}.txt")
-    for name in ("encoder.json", "vocab.bpe"):
-        shutil.copy(gpt2_files / name, folder / name)
+    tiny_bart.copy_vocabulary(gpt2_files, folder)
     dictionary = Dictionary.load(str(gpt2_files / "dict.txt"))
     bpe = Gpt2Bpe(gpt2_files / "encoder.json", gpt2_files / "vocab.bpe")
 
