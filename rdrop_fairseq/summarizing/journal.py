@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Optional
 
+from rdrop_fairseq import files
+
 
 class Journal:
     """Texts by number in a file of JSON lines, the first of which names the run; without a path, in memory alone.
@@ -28,8 +30,9 @@ class Journal:
             self._file.write(head if len(whole) == 1 else b"")
 
     def add(self, texts: Mapping[int, str]) -> None:
-        """Keep these texts; they are in the file when this returns."""
+        """Keep these texts; they are in the file when this returns. Raises UserError if the disk is full."""
         self.texts.update(texts)
         if self._file is not None:
-            self._file.write(b"".join(json.dumps(each).encode() + b"\n" for each in texts.items()))
-            self._file.flush()
+            with files.explain_disk_full(Path(self._file.name)):
+                self._file.write(b"".join(json.dumps(each).encode() + b"\n" for each in texts.items()))
+                self._file.flush()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.summarizing.journal import Journal
 
 TEXTS = {3: "three\u2028é", 1: ""}
@@ -36,3 +37,10 @@ def test_killed_at_any_byte(path: Path) -> None:
         texts = Journal(path, "a").texts
         assert texts[9] == "after"
         assert len(texts) == max(0, lines - 1) + 1
+
+
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal", "a")
+    journal._file = open("/dev/full", "ab")  # noqa: SIM115 (closed with the journal)
+    with pytest.raises(UserError, match="the disk is full"):
+        journal.add(TEXTS)
