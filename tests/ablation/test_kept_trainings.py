@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -39,8 +40,8 @@ def test_the_document_has_them_rounded(kept: Path) -> None:
         assert f"| {bleu(folder):.2f} |" in text, folder
 
 
-def test_nothing_in_it_names_a_machine(kept: Path) -> None:
-    for path in kept.rglob("*"):
-        if path.is_file() and path.suffix != ".png":
-            text = path.read_text()
-            assert not any(name in text for name in ("/home/", "/root/", "/tmp/", "/work/")), path
+def test_its_paths_are_of_no_machine(kept: Path) -> None:
+    """Roots were renamed, by words of the same length: the CPU clock counts the bytes of a log."""
+    texts = [path.read_text() for path in kept.rglob("*") if path.is_file()]
+    roots = {root for text in texts for root in re.findall(r"(?<![\w.\-<>/:])/(\w+)/\w", text)}
+    assert roots == {"path", "dir"}
