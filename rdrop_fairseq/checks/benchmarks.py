@@ -52,15 +52,20 @@ def _glue() -> Iterator[File]:
             yield (url,), f"glue/{task.key}/download/{url.rsplit('/', 1)[-1]}"
 
 
-_IWSLT = iwslt.RELEASES[0]
+def _iwslt(release: iwslt.Release, config: str, words: str = "") -> Benchmark:
+    files = ((release.addresses, release.archive),)
+    return Benchmark(f"scripts/prepare_iwslt14.sh{words}", release.folder, config, 1, files)
+
+
+def _other_iwslt() -> Iterator[tuple[str, Benchmark]]:
+    for release in iwslt.RELEASES[1:]:
+        name = f"iwslt_{release.pair}"
+        yield name, _iwslt(release, f"{name}_rdrop", " " + " ".join(release.languages))
+
+
 BENCHMARKS = {
-    "iwslt14": Benchmark(
-        "scripts/prepare_iwslt14.sh",
-        "iwslt14.de-en",
-        "iwslt14_de_en_rdrop",
-        1,
-        ((tuple(url.format(*_IWSLT.languages) for url in _IWSLT.urls), "downloads/iwslt14/de-en.tgz"),),
-    ),
+    "iwslt14": _iwslt(iwslt.RELEASES[0], "iwslt14_de_en_rdrop"),
+    **dict(_other_iwslt()),
     "wmt14_en_de": Benchmark(
         "scripts/prepare_wmt14_en_de.sh", "wmt14.en-de", "wmt14_en_de_big_rdrop", 20, _wmt14("de")
     ),

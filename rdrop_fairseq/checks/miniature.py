@@ -6,11 +6,12 @@ cut by lines (or by segments of a test set); nothing is held but the lines that 
 
 from __future__ import annotations
 
+import functools
 import gzip
 import io
 import json
 import tarfile
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
@@ -19,6 +20,8 @@ from rdrop_fairseq.corpus import archives, cnndm, download, gpt2_bpe, iwslt, sto
 
 SEGMENTS = 60  # of each test set
 HELD_OUT = 50  # articles of valid, and of test
+# Directions of IWSLT beside German; each has a family of configs, iwslt_PAIR_SYSTEM.
+IWSLT_PAIRS = ("en-fr", "fr-en", "en-zh", "zh-en", "en-es", "es-en")
 
 
 def cut(archive: Path, output: Path, wanted: Mapping[str, int]) -> None:
@@ -64,11 +67,10 @@ def _lines(content: IO[bytes], count: int, counted: bytes) -> bytes:
     return b"".join(taken)
 
 
-def of_iwslt(source: str, target: str, pairs: int, data: Path, mirror: Path) -> None:
+def of_iwslt(release: iwslt.Release, pairs: int, data: Path, mirror: Path) -> None:
     """The archive of an IWSLT pair with its first `pairs` lines of training text (talk descriptions among them)."""
-    release = iwslt.release_of(source, target)
-    archive = data / "downloads" / f"iwslt{release.year % 100}" / f"{release.pair}.tgz"
-    download.fetch([url.format(*release.languages) for url in release.urls], archive)
+    archive = data / release.archive
+    download.fetch(release.addresses, archive)
     stem, wanted = f"{release.pair}/train.tags.{release.pair}", {}
     for language in release.languages:
         wanted[f"{stem}.{language}"] = pairs
@@ -152,10 +154,11 @@ def make(benchmark: str, pairs: int, data: Path, mirror: Path) -> None:
     MAKERS[benchmark](pairs, data, mirror)
 
 
-MAKERS = {
-    "iwslt14_de_en": lambda pairs, data, mirror: of_iwslt("de", "en", pairs, data, mirror),
-    "wmt14_en_de": lambda pairs, data, mirror: of_wmt14("de", pairs, data, mirror),
-    "wmt14_en_fr": lambda pairs, data, mirror: of_wmt14("fr", pairs, data, mirror),
+MAKERS: dict[str, Callable[[int, Path, Path], None]] = {
+    "iwslt14_de_en": functools.partial(of_iwslt, iwslt.release_of("de", "en")),
+    **{f"iwslt_{pair}": functools.partial(of_iwslt, iwslt.release_of(*pair.split("-"))) for pair in IWSLT_PAIRS},
+    "wmt14_en_de": functools.partial(of_wmt14, "de"),
+    "wmt14_en_fr": functools.partial(of_wmt14, "fr"),
     "cnndm": of_cnndm,
     "xsum": of_xsum,
 }

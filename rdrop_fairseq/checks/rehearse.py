@@ -16,30 +16,39 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from rdrop_fairseq import files
 from rdrop_fairseq.checks import miniature
-from rdrop_fairseq.corpus import wmt14
+from rdrop_fairseq.corpus import iwslt, wmt14
 from rdrop_fairseq.errors import UserError
 
 PAIRS, UPDATES = 2_000, 200
 # Per batch on a CPU, where an update of the recipes' thousands of tokens takes minutes.
 CPU_TOKENS = 512
-CONFIGS = {
-    "iwslt14_de_en": "iwslt14_de_en",
-    "wmt14_en_de": "wmt14_en_de_big",
-    "wmt14_en_fr": "wmt14_en_fr_big",
-    "cnndm": "cnndm_bart_base",
-    "xsum": "xsum_bart_base",
+
+
+class Way(NamedTuple):
+    """What is its own in the way of one benchmark. folder: of the prepared corpus, below the folder of all data."""
+
+    config: str  # without the system
+    prepare: list[str]
+    folder: str
+    summarization: bool = False
+
+
+def _iwslt(config: str, source: str, target: str) -> Way:
+    return Way(config, ["prepare", "iwslt", source, target], iwslt.release_of(source, target).folder)
+
+
+WAYS = {
+    "iwslt14_de_en": _iwslt("iwslt14_de_en", "de", "en"),
+    **{f"iwslt_{pair}": _iwslt(f"iwslt_{pair}", *pair.split("-")) for pair in miniature.IWSLT_PAIRS},
+    "wmt14_en_de": Way("wmt14_en_de_big", ["prepare", "wmt14", "de"], "wmt14.en-de"),
+    "wmt14_en_fr": Way("wmt14_en_fr_big", ["prepare", "wmt14", "fr"], "wmt14.en-fr"),
+    "cnndm": Way("cnndm_bart_base", ["prepare", "cnndm", "--no-model"], "cnndm", summarization=True),
+    "xsum": Way("xsum_bart_base", ["prepare", "summarization", "--xsum", "--no-model"], "xsum", summarization=True),
 }
-PREPARE = {
-    "iwslt14_de_en": ["prepare", "iwslt", "de", "en"],
-    "wmt14_en_de": ["prepare", "wmt14", "de"],
-    "wmt14_en_fr": ["prepare", "wmt14", "fr"],
-    "cnndm": ["prepare", "cnndm", "--no-model"],
-    "xsum": ["prepare", "summarization", "--xsum", "--no-model"],
-}
-SUMMARIES = ("cnndm", "xsum")
 # Enough pairs for one of valid: the recipe takes every 1333rd.
 FEWEST = {"wmt14_en_fr": wmt14.RECIPES["fr"]["icml17"].nth or 0}
 SYSTEMS = ("baseline", "rdrop")
@@ -69,10 +78,14 @@ class Rehearsal:
     pairs: int = PAIRS
 
     @property
+    def way(self) -> Way:
+        """What is the benchmark's own."""
+        return WAYS[self.benchmark]
+
+    @property
     def text(self) -> Path:
         """The folder of the prepared corpus."""
-        name = {"iwslt14_de_en": "iwslt14.de-en", "wmt14_en_de": "wmt14.en-de", "wmt14_en_fr": "wmt14.en-fr"}
-        return self.out / "data" / name.get(self.benchmark, self.benchmark)
+        return self.out / "data" / self.way.folder
 
     @property
     def binarized(self) -> Path:
@@ -81,12 +94,12 @@ class Rehearsal:
 
     def steps(self) -> list[Step]:
         """All steps after the archives, in order."""
-        summarization = self.benchmark in SUMMARIES
+        summarization = self.way.summarization
         mirror = {"DATA_MIRROR": str(self.out / "mirror")}
         words = ["--out", str(self.text)] if summarization else ["--data", str(self.out / "data")]
         # 2,000 pairs have not enough words for the recipes' tens of thousands of merges.
         words += [] if summarization else ["--bpe-operations", str(self.pairs)]
-        found = [Step("prepare", [*PREPARE[self.benchmark], *words], mirror)]
+        found = [Step("prepare", [*self.way.prepare, *words], mirror)]
         for system in SYSTEMS:
             found += [self._train(system), self._average(system)]
             found += self._summarize(system) if summarization else [self._score(system)]
@@ -108,14 +121,14 @@ class Rehearsal:
         return self.out / system / "averaged.pt"
 
     def _train(self, system: str) -> Step:
-        config = f"{CONFIGS[self.benchmark]}_{system}"
+        config = f"{self.way.config}_{system}"
         words = ["train", config, str(self.binarized), "--root", str(self.root), "--save-dir", str(self.out / system)]
         often = max(1, self.updates // 8)
         schedule = {"max-update": self.updates, "warmup-updates": max(1, self.updates // 4)}
         schedule |= {"save-interval-updates": often, "keep-interval-updates": 1, "validate-interval-updates": 4 * often}
         options = [word for name, value in schedule.items() for word in (f"--{name}", str(value))]
         options.append("--no-epoch-checkpoints")
-        if self.benchmark in SUMMARIES:
+        if self.way.summarization:
             options += ["--finetune-from-model", str(self.models / "bart.base" / "model.pt")]
         return Step(f"train {system}", [*words, "--update-freq", "1", "--", *options, *self.train_words])
 
@@ -166,7 +179,7 @@ def main(argv: list[str], prog: str) -> int:
     parser = argparse.ArgumentParser(
         prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("benchmark", choices=sorted(CONFIGS))
+    parser.add_argument("benchmark", choices=sorted(WAYS))
     parser.add_argument("--pairs", type=int, default=PAIRS, metavar="N", help=f"default: {PAIRS:,}")
     parser.add_argument("--updates", type=int, default=UPDATES, metavar="N", help=f"default: {UPDATES}")
     parser.add_argument("--data", type=Path, default=Path("data"), help="where archives are and go (default: data)")
@@ -184,7 +197,7 @@ def main(argv: list[str], prog: str) -> int:
     started = time.monotonic()
     print(f"the first {args.pairs:,} pairs of the real archives", file=sys.stderr, flush=True)
     miniature.make(args.benchmark, args.pairs, args.data, out / "mirror")
-    if args.benchmark in SUMMARIES:
+    if WAYS[args.benchmark].summarization:
         from rdrop_fairseq.corpus import pretrained_models
 
         pretrained_models.fetch("bart.base", args.data)

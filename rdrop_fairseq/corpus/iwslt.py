@@ -57,6 +57,21 @@ class Release:
         """As in the names of the files: de-en."""
         return "-".join(self.languages)
 
+    @property
+    def folder(self) -> str:
+        """Of the prepared corpus, below the folder of all data: iwslt14.de-en."""
+        return f"iwslt{self.year % 100}.{self.pair}"
+
+    @property
+    def archive(self) -> str:
+        """Where the archive is kept, below the folder of all data: downloads/iwslt14/de-en.tgz."""
+        return f"downloads/iwslt{self.year % 100}/{self.pair}.tgz"
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Of the archive."""
+        return tuple(url.format(*self.languages) for url in self.urls)
+
 
 YEARS_2014 = ("TED.dev2010", "TED.tst2010", "TED.tst2011", "TED.tst2012")
 YEARS_2017 = (*YEARS_2014, "TED.tst2013", "TED.tst2014", "TED.tst2015")
@@ -76,7 +91,7 @@ RELEASES = (
 )
 
 
-def prepare(release: Release, directory: Path, downloads: Path, operations: int, workers: int) -> dict[str, Any]:
+def prepare(release: Release, directory: Path, data: Path, operations: int, workers: int) -> dict[str, Any]:
     """Runs all steps from the archive to `directory`/bin; returns the manifest."""
     options: dict[str, Any] = {
         "languages": list(release.languages),
@@ -89,12 +104,11 @@ def prepare(release: Release, directory: Path, downloads: Path, operations: int,
         "tokenizer": {x: "one token per character" if x == "zh" else f"Moses, -l {x}" for x in release.languages},
     }
     pipeline = Pipeline(directory, f"IWSLT{release.year % 100} {release.pair}", options)
-    urls = [url.format(*release.languages) for url in release.urls]
-    destination = downloads / f"iwslt{release.year % 100}" / f"{release.pair}.tgz"
-    if urls == [WIT3.format(*release.languages)] and not destination.exists():
+    destination = data / release.archive
+    if release.urls == (WIT3,) and not destination.exists():
         note = f"note: the one address of {destination.name} has not answered since 2020; a copy put at {destination}"
         print(f"{note} is taken instead", file=sys.stderr)
-    archive = pipeline.download(urls, destination)
+    archive = pipeline.download(release.addresses, destination)
     original = directory / "orig"
     pipeline.step("unpack", [original], lambda parts: archives.unpack(archive, parts[0]), [archive])
     text = directory / "tmp"
@@ -206,6 +220,6 @@ def main(argv: Sequence[str], prog: str) -> None:
     parallel.add_options(parser, "DATA/iwslt14.de-en, for example", operations=10_000)
     args = parser.parse_intermixed_args(argv)
     release = release_of(args.source, args.target)
-    directory = args.output or args.data / f"iwslt{release.year % 100}.{release.pair}"
-    whole = prepare(release, directory, args.data / "downloads", args.bpe_operations, args.workers)
+    directory = args.output or args.data / release.folder
+    whole = prepare(release, directory, args.data, args.bpe_operations, args.workers)
     parallel.report(whole, directory)

@@ -48,6 +48,16 @@ def test_iwslt_from_archive_to_comparison(
     assert "| sacreBLEU (detokenized) |" in (tmp_path / "out" / "08-compare.log").read_text()
 
 
+def test_into_chinese_with_a_dictionary_for_each_language(
+    mirror: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small_corpora.iwslt_archive(mirror, ("zh", "en"), count=300)
+    assert rehearsal(tmp_path, "iwslt_en-zh", updates=2) == 0, capsys.readouterr().err
+    assert capsys.readouterr().out.startswith("the way is clear: iwslt_en-zh, ")
+    assert "28.1" in (tmp_path / "out" / "07-generate-and-score-rdrop.log").read_text()
+    assert "tok:zh" in (tmp_path / "out" / "scores" / "rdrop" / "scores.json").read_text()
+
+
 @pytest.mark.parametrize("benchmark", ["cnndm", "xsum"])
 def test_articles_to_rouge(
     mirror: Path,

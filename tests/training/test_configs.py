@@ -30,8 +30,9 @@ DISK = re.compile(
 )
 # What a run of a real size costs: said in every head, for each of the systems where one file has several.
 COST = re.compile(r"^# cost +\S", re.MULTILINE)
-# Entries of the real dictionaries, specials among them; the paper's "about" for the first two.
-ENTRIES = {"iwslt14": 10_000, "wmt14": 32_768, "cnndm": 50_264, "xsum": 50_264}
+# Entries of the real dictionaries, specials among them; the paper's "about" for IWSLT and WMT14, an estimate for
+# Chinese, where a token is a character.
+ENTRIES = {"iwslt": 10_000, "iwslt14": 10_000, "zh": 5_000, "wmt14": 32_768, "cnndm": 50_264, "xsum": 50_264}
 MOMENTS = {"adam": 2, "nag": 1}
 
 
@@ -69,7 +70,7 @@ def build(name: str, data: Path, *extra: str) -> tuple[argparse.Namespace, Any, 
 def dictionaries(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dictionary of 8 words per language, and a checkpoint_last.pt, so that no pretrained model is asked for."""
     folder = tmp_path_factory.mktemp("dictionaries")
-    for language in ("de", "en", "fr", "source", "target", "src", "tgt"):
+    for language in ("de", "en", "es", "fr", "zh", "source", "target", "src", "tgt"):
         (folder / f"dict.{language}.txt").write_text("".join(f"{word} 1\n" for word in "abcdefgh"), encoding="utf-8")
     (folder / "checkpoint_last.pt").touch()
     return folder
@@ -86,7 +87,9 @@ def test_fairseq_builds_what_the_config_says(
     languages = () if "source-lang" in values(name) else ("--source-lang", "de", "--target-lang", "en")
     args, model, _ = build(name, dictionaries, "--save-dir", str(dictionaries), *languages)
 
-    assert model.decoder.output_projection.weight is model.encoder.embed_tokens.weight
+    assert model.decoder.output_projection.weight is model.decoder.embed_tokens.weight
+    embeddings = {model.encoder.embed_tokens, model.decoder.embed_tokens}
+    assert len(embeddings) == (2 if "zh" in name else 1)
     if name not in RECIPES:
         return
     head = find_config(name, ROOT).read_text(encoding="utf-8")
@@ -97,8 +100,9 @@ def test_fairseq_builds_what_the_config_says(
     width = (first.embed_dim, first.fc1.out_features, first.self_attn.num_heads)
     assert width == tuple(map(number, shape.groups()[2:]))
     assert first.dropout_module.p == float(args.dropout) > 0
-    tables = ENTRIES[name.split("_")[0]] - model.encoder.embed_tokens.num_embeddings
-    check_disk(head, args, count(model) + tables * model.encoder.embed_tokens.embedding_dim)
+    sides = [name.split("_")[0], *(["zh"] if len(embeddings) == 2 else [])]
+    missing = sum(ENTRIES[side] - model.encoder.embed_tokens.num_embeddings for side in sides)
+    check_disk(head, args, count(model) + missing * model.encoder.embed_tokens.embedding_dim)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -106,9 +110,12 @@ def test_the_head_of_a_config(path: Path) -> None:
     """Launch line, hardware, batch arithmetic that comes out, expected result marked as published elsewhere."""
     text = path.read_text(encoding="utf-8")
     head = text.split("\n\n")[0]
-    launched = re.findall(r"^#   scripts/train\.sh (\w+)$", head, re.MULTILINE)
+    launched = re.findall(r"^#   scripts/train\.sh ([\w-]+)$", head, re.MULTILINE)
     assert find_config(launched[-1], ROOT) == path
-    assert all(name in head for name in RECIPES if find_config(name, ROOT) == path)
+    members = [name for name in RECIPES if find_config(name, ROOT) == path]
+    # by name, or by its words where a file has a table of pairs as well
+    said = {word for name in members for word in (name.split("_") if "PAIR" in path.stem else [name])}
+    assert all(word in head for word in said)
     assert "# hardware  " in head
     assert COST.search(head)
     assert "not measured here" in " ".join(head.partition("# expected  ")[2].replace("#", "").split())
@@ -143,11 +150,14 @@ NMT = {**ADAM, "lr": "5e-4", "warmup-updates": "4000", "warmup-init-lr": "1e-7",
        "label-smoothing": "0.1", "rdrop-alpha": "5", "max-tokens": "4096", "max-update": "300000",
        "share-all-embeddings": "true"}  # fmt: skip
 IWSLT = {**NMT, "arch": "transformer_iwslt_de_en", "dropout": "0.3", "weight-decay": "1e-4"}
+IWSLT_APART = {**IWSLT, "share-all-embeddings": None, "share-decoder-input-output-embed": "true"}
 WMT = {**NMT, "dropout": "0.1", "attention-dropout": "0.1", "activation-dropout": "0.1", "weight-decay": "0.0"}
 LANGUAGE_MODEL = {"rdrop-alpha": "1.0", "sample-break-mode": "none", "warmup-init-lr": "1e-7"}
 PAPER = {
     "iwslt14_de_en_rdrop": IWSLT,
     "iwslt14_en_de_rdrop": IWSLT,
+    **{name: IWSLT for name in RECIPES if name.startswith("iwslt_") and "zh" not in name and "rdrop" in name},
+    **{f"iwslt_{pair}_rdrop": IWSLT_APART for pair in ("en-zh", "zh-en")},
     "wmt14_en_de_big_rdrop": {**WMT, "lr": "1e-3", "warmup-updates": "6000", "tokens-per-update": str(4096 * 16 * 8)},
     "wmt14_en_fr_big_rdrop": WMT,
     "cnndm_bart_large_rdrop": {
