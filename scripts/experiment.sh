@@ -3,6 +3,7 @@
 # each; scripts/experiment/README.md says why and what is known. Resumable. Options go to ablate.sh: --parallel 1, --report.
 #   scripts/experiment.sh tune     first: plain training with other dropout and label smoothing, scored on valid
 #   scripts/experiment.sh          all systems with seed 1, then with seeds 2 and 3
+#   scripts/experiment.sh --only cutoff=token --seeds 3    one training
 #   scripts/experiment.sh --report --seeds 1    what is finished of seed 1
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 

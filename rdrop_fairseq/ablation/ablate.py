@@ -52,11 +52,15 @@ def main(argv: list[str], prog: str) -> None:
     if any(not values for _, values in axes):
         raise UserError("--vary needs a name and at least one value, such as --vary alpha 1 3 5")
     systems = make_systems(axes, dict(args.set), args.crossed)
+    names = [system.name for system in systems]
+    for name in args.only:
+        if name not in names:
+            raise UserError(f"--only {name} is no system of this command: choose from {', '.join(names)}")
     trials = make_trials(systems, args, base)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the trainings too, as Ctrl-C does
     further = Further(args.subset, args.average, args.ensemble)
     # all systems with the first seed, then with the next: what is done so far can always be compared
-    every = [trial for group in zip(*trials.values()) for trial in group]
+    every = [trial for group in zip(*(trials[name] for name in args.only or names)) for trial in group]
     failed = run_all(every, args, further)
     if len(failed) < len(every) or args.report:
         write_report(systems, axes, trials, args, further)
@@ -242,6 +246,10 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         "--set", nargs=2, action="append", default=[], metavar=("AXIS", "VALUE"), help="for all but the baseline"
     )
     parser.add_argument("--crossed", action="store_true", help="every combination (default: one axis at a time)")
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="SYSTEM",
+        help="train these alone, named as in the table (baseline, alpha=3); the report is of all that is finished",
+    )  # fmt: skip
     parser.add_argument("--seeds", nargs="+", type=int, default=[1], help="default: 1")
     parser.add_argument("--parallel", type=positive, default=1, metavar="N", help="trainings at a time (default: 1)")
     parser.add_argument("--threads", type=int, default=1, help="threads of each (default: 1; 0: torch's own choice)")

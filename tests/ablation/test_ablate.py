@@ -257,6 +257,17 @@ def test_the_others_go_on_where_one_fails(tmp_path, monkeypatch):
     assert {name: str(error) for name, error in failed.items()} == {"x, seed 1": "out of memory"}
 
 
+def test_some_systems_alone(tiny_data, tmp_path, monkeypatch):
+    """One job of many: it trains what is named, and reports on all."""
+    trained, reported = [], []
+    monkeypatch.setattr(ablate, "run_all", lambda trials, *_: trained.extend(trial.name for trial in trials) or {})
+    monkeypatch.setattr(ablate, "write_report", lambda systems, *_: reported.extend(each.name for each in systems))
+    words = ["--vary", "alpha", "1", "3", "--seeds", "1", "2", "--only", "alpha=3", "baseline"]
+    assert main(command(tiny_data, tmp_path, *words)) == 0
+    assert trained == ["alpha=3, seed 1", "baseline, seed 1", "alpha=3, seed 2", "baseline, seed 2"]
+    assert reported == ["baseline", "alpha=1", "alpha=3"]
+
+
 def test_an_older_record_is_read_and_resumed(tmp_path, monkeypatch):
     """A file as it was written before there was one record for all, of a training that has reached its end."""
     options.load_plugin()
@@ -304,6 +315,7 @@ def test_report_alone(finished, capsys):
         (["--vary", "alpha"], "--vary needs a name and at least one value"),
         (["--vary", "alhpa", "3"], "system alhpa=3: unrecognized arguments: --alhpa=3"),
         (["--vary", "cutoff", "words"], "system cutoff=words: argument --rdrop-cutoff: invalid choice"),
+        (["--vary", "alpha", "3", "--only", "alpha=5"], "no system of this command: choose from baseline, alpha=3"),
         (["--report"], "no training in .* has been validated yet"),
     ],
 )
