@@ -109,9 +109,10 @@ def test_a_cuda_graph_replays_the_loss_on_new_inputs(gpu, dtype):
     assert near(found, solve(features, weight, target, positions))
 
 
-def test_another_stream(gpu):
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_another_stream(gpu, dtype):
     """The loss runs on the stream that is current, kernel and products alike."""
-    features, weight, target = make_inputs(gpu, torch.bfloat16)
+    features, weight, target = make_inputs(gpu, dtype)
     positions = count(target)
     right = solve(features, weight, target, positions)
     side = torch.cuda.Stream()
@@ -123,8 +124,9 @@ def test_another_stream(gpu):
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there is one GPU at most")
-def test_a_gpu_that_is_not_the_current_one(gpu):
-    features, weight, target = make_inputs(gpu, torch.bfloat16)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_a_gpu_that_is_not_the_current_one(gpu, dtype):
+    features, weight, target = make_inputs(gpu, dtype)
     right = solve(features, weight, target, count(target))
     other = torch.device("cuda", 1)
     moved = [each.detach().to(other).requires_grad_(each.requires_grad) for each in (features, weight, target)]
