@@ -27,6 +27,9 @@ TOKENIZED = Convention("BLEU", "tokenized, lowercased, as multi-bleu.perl")
 COMPOUND = Convention("BLEU", "tokenized, after compound splitting")
 CASED = Convention("BLEU", "tokenized, cased, as multi-bleu.perl")
 SACREBLEU = Convention("BLEU", "sacreBLEU, detokenized")
+# IWSLT beside German. Code of an earlier paper by some of the same authors (Zhu et al. 2020, bert-nmt) keeps capitals
+# and tests on tst2017 alone (Spanish: tst2014); ours is lowercased and of the other sets: its BLEU is another number.
+TALKS = Convention("BLEU", "sacreBLEU, detokenized, of a test set that the paper does not name")
 ROUGE = Convention("ROUGE-1/2/L", "F1 of ROUGE-1.5.5 (files2rouge: with stemming) on PTB-tokenized text")
 PERPLEXITY = Convention("perplexity", "valid/test, per word")
 ACCURACY = Convention("accuracy", "in %")
@@ -102,12 +105,12 @@ TABLE: dict[str, list[Published]] = {
         Published("SimCut", "30.98", TOKENIZED, SIMCUT),
         Published("Bi-SimCut", "31.16", TOKENIZED, SIMCUT),
     ],
-    "iwslt17.en-fr": _pair("35.9", "38.0", SACREBLEU),
-    "iwslt17.fr-en": _pair("36.1", "38.9", SACREBLEU),
-    "iwslt17.en-zh": _pair("26.3", "28.1", SACREBLEU),
-    "iwslt17.zh-en": _pair("18.4", "19.5", SACREBLEU),
-    "iwslt14.en-es": _pair("39.0", "41.8", SACREBLEU),
-    "iwslt14.es-en": _pair("40.6", "43.2", SACREBLEU),
+    "iwslt17.en-fr": _pair("35.9", "38.0", TALKS),
+    "iwslt17.fr-en": _pair("36.1", "38.9", TALKS),
+    "iwslt17.en-zh": _pair("26.3", "28.1", TALKS),
+    "iwslt17.zh-en": _pair("18.4", "19.5", TALKS),
+    "iwslt14.en-es": _pair("39.0", "41.8", TALKS),
+    "iwslt14.es-en": _pair("40.6", "43.2", TALKS),
     "wmt14.en-de": [
         *_pair("29.12", "30.91", COMPOUND),
         Published("R-Drop", "29.5", SACREBLEU),

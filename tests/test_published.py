@@ -16,9 +16,12 @@ def test_every_score_has_the_values_of_its_metric() -> None:
             assert len(row.values) == values.get(row.convention.metric, 1), (name, row)
 
 
-@pytest.mark.parametrize("pair", ["iwslt17.en-fr", "iwslt17.fr-en", "iwslt17.en-zh", "iwslt14.en-es", "iwslt14.es-en"])
-def test_iwslt_beside_german_is_published_in_sacrebleu(pair: str) -> None:
-    assert {row.convention for row in published.TABLE[pair]} == {published.SACREBLEU}
+@pytest.mark.parametrize("pair", ["17.en-fr", "17.fr-en", "17.en-zh", "17.zh-en", "14.en-es", "14.es-en"])
+def test_iwslt_beside_german_is_published_in_sacrebleu_of_unnamed_sets(pair: str) -> None:
+    """A score of ours, of all sets joined, stands beside it in the same report."""
+    assert {row.remark() for row in published.TABLE[f"iwslt{pair}"]} == {
+        "sacreBLEU, detokenized, of a test set that the paper does not name"
+    }
 
 
 def test_sacrebleu_of_wmt14_stands_beside_tokenized_bleu() -> None:

@@ -4,7 +4,10 @@ Steps, order and files are those of fairseq's examples/translation/prepare-iwslt
 BPE come out the same: DIR/{train,valid,test}.LANG (BPE), DIR/code, DIR/tmp (the same text before BPE), DIR/bin.
 Chinese and English have a BPE (DIR/code.LANG) and a dictionary each, as in the paper: no --share-all-embeddings.
 
-Spanish-English has one address, unanswered since 2020: put a copy of es-en.tgz into DATA/downloads/iwslt14/.
+All text is lowercased. Test is every set of the archive, joined: dev2010 to tst2012, in 2017 to tst2015.
+
+Spanish-English has one address, unanswered since 2020: put a copy of es-en.tgz into DATA/downloads/iwslt14/. The talks'
+site (WIT3) gives whole releases now: the file is texts/es/en/es-en.tgz in the archive of release 2014-01.
 """
 
 from __future__ import annotations
@@ -24,7 +27,8 @@ from rdrop_fairseq.corpus.pipeline import Pipeline
 from rdrop_fairseq.errors import UserError
 
 WIT3 = "https://wit3.fbk.eu/archive/2014-01/texts/{0}/{1}/{0}-{1}.tgz"
-# The talks' own site is gone (404 since 2020); this is its archive, which sacrebleu takes the 2017 sets from.
+# The talks' own site gives whole releases now, and 404 for a pair; this is its archive, which sacrebleu takes the sets
+# of 2017 from.
 WIT3_2017 = (
     "https://raw.githubusercontent.com/hlt-mt/WIT3/master/archive/2017-01-trnted/texts/{0}/{1}/{0}-{1}.tgz",
     "https://wit3.fbk.eu/archive/2017-01-trnted/texts/{0}/{1}/{0}-{1}.tgz",
@@ -107,7 +111,8 @@ def prepare(release: Release, directory: Path, data: Path, operations: int, work
     destination = data / release.archive
     if release.urls == (WIT3,) and not destination.exists():
         note = f"note: the one address of {destination.name} has not answered since 2020; a copy put at {destination}"
-        print(f"{note} is taken instead", file=sys.stderr)
+        inside = f"texts/{'/'.join(release.languages)}/{destination.name} in the archive of release 2014-01"
+        print(f"{note} is taken instead: {inside}, which the talks' site (WIT3) gives as a whole", file=sys.stderr)
     archive = pipeline.download(release.addresses, destination)
     original = directory / "orig"
     pipeline.step("unpack", [original], lambda parts: archives.unpack(archive, parts[0]), [archive])

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 # Strings that drop a line of train.tags.* wherever they stand in it, from fairseq's IWSLT14 and IWSLT17 recipes. The
-# 2017 files name translators and reviewers too, and the two sides align only without these lines.
+# files of 2017 name translators and reviewers too, on both sides; a tag without attribute may be empty.
 IWSLT14_DROPPED = ("<url>", "<talkid>", "<keywords>")
 IWSLT17_DROPPED = (*IWSLT14_DROPPED, "<speaker>", "<reviewer", "<translator", "<doc", "</doc>")
 STRIPPED = ("<title>", "</title>", "<description>", "</description>")

@@ -256,7 +256,9 @@ def test_the_dead_address_is_named_and_a_copy_put_in_its_place_is_taken(tmp_path
     archive = tmp_path / "downloads" / "iwslt14" / "es-en.tgz"
     with pytest.raises(UserError, match=f"or at {archive}"):
         iwslt.main(words, prog="prepare iwslt")
-    assert f"has not answered since 2020; a copy put at {archive} is taken" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"has not answered since 2020; a copy put at {archive} is taken" in said
+    assert "instead: texts/es/en/es-en.tgz in the archive of release 2014-01" in said
     archive.parent.mkdir(parents=True, exist_ok=True)
     small_corpora.pack(archive, small_corpora.iwslt_files(("es", "en"), 14, ["TED.tst2010"], 60))
     iwslt.main(words, prog="prepare iwslt")

@@ -76,6 +76,16 @@ def test_segments_as_grep_and_sed_do(end):
     assert ours(markup.segment_text, given) == expected
 
 
-@pytest.mark.parametrize("line", ["<speaker>x</speaker>", '<reviewer href="x">', "<translator>x", "<doc x>"])
-def test_iwslt17_names_people_on_one_side_only(line):
+PEOPLE = ['<reviewer href="x">A B</reviewer>', "<reviewer></reviewer>", "<translator></translator>"]
+
+
+@pytest.mark.parametrize("line", [*PEOPLE, "<speaker>x</speaker>", '<doc docid="2455" genre="lectures">'])
+def test_lines_about_people_and_documents_of_iwslt17_are_dropped(line):
     assert markup.talk_text(line, markup.IWSLT17_DROPPED) is None
+
+
+def test_a_test_set_of_iwslt17():
+    """As in the archives: metadata lines begin with a space, two spaces stand on each side of a segment."""
+    people = [" " + line for line in PEOPLE]
+    given = ['<doc docid="2455" genre="lectures">', *people, '<seg id="1">  好吧， 我要讲。  </seg>', "</doc>"]
+    assert list(filter(None, map(markup.segment_text, given))) == ["好吧， 我要讲。"]
