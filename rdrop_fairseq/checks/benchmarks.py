@@ -52,20 +52,21 @@ def _glue() -> Iterator[File]:
             yield (url,), f"glue/{task.key}/download/{url.rsplit('/', 1)[-1]}"
 
 
-def _iwslt(release: iwslt.Release, config: str, words: str = "") -> Benchmark:
+# Directions of IWSLT beside German: their configs are iwslt_PAIR_SYSTEM.
+IWSLT_PAIRS = ("en-fr", "fr-en", "en-zh", "zh-en", "en-es", "es-en")
+
+
+def _iwslt(pair: str, config: str) -> Benchmark:
+    release = iwslt.release_of(*pair.split("-"))
     files = ((release.addresses, release.archive),)
-    return Benchmark(f"scripts/prepare_iwslt14.sh{words}", release.folder, config, 1, files)
-
-
-def _other_iwslt() -> Iterator[tuple[str, Benchmark]]:
-    for release in iwslt.RELEASES[1:]:
-        name = f"iwslt_{release.pair}"
-        yield name, _iwslt(release, f"{name}_rdrop", " " + " ".join(release.languages))
+    script = "scripts/prepare_iwslt14.sh"
+    prepare = script if pair == "de-en" else " ".join([script, *release.languages])
+    return Benchmark(prepare, release.folder, config, 1, files)
 
 
 BENCHMARKS = {
-    "iwslt14": _iwslt(iwslt.RELEASES[0], "iwslt14_de_en_rdrop"),
-    **dict(_other_iwslt()),
+    "iwslt14": _iwslt("de-en", "iwslt14_de_en_rdrop"),
+    **{f"iwslt_{pair}": _iwslt(pair, f"iwslt_{pair}_rdrop") for pair in IWSLT_PAIRS},
     "wmt14_en_de": Benchmark(
         "scripts/prepare_wmt14_en_de.sh", "wmt14.en-de", "wmt14_en_de_big_rdrop", 20, _wmt14("de")
     ),

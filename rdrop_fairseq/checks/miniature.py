@@ -16,12 +16,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
+from rdrop_fairseq.checks.benchmarks import IWSLT_PAIRS
 from rdrop_fairseq.corpus import archives, cnndm, download, gpt2_bpe, iwslt, stories, wmt14, xsum
 
 SEGMENTS = 60  # of each test set
 HELD_OUT = 50  # articles of valid, and of test
-# Directions of IWSLT beside German; each has a family of configs, iwslt_PAIR_SYSTEM.
-IWSLT_PAIRS = ("en-fr", "fr-en", "en-zh", "zh-en", "en-es", "es-en")
 
 
 def cut(archive: Path, output: Path, wanted: Mapping[str, int]) -> None:

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from rdrop_fairseq import files
 from rdrop_fairseq.checks import miniature
+from rdrop_fairseq.checks.benchmarks import IWSLT_PAIRS
 from rdrop_fairseq.corpus import iwslt, wmt14
 from rdrop_fairseq.errors import UserError
 
@@ -43,7 +44,7 @@ def _iwslt(config: str, source: str, target: str) -> Way:
 
 WAYS = {
     "iwslt14_de_en": _iwslt("iwslt14_de_en", "de", "en"),
-    **{f"iwslt_{pair}": _iwslt(f"iwslt_{pair}", *pair.split("-")) for pair in miniature.IWSLT_PAIRS},
+    **{f"iwslt_{pair}": _iwslt(f"iwslt_{pair}", *pair.split("-")) for pair in IWSLT_PAIRS},
     "wmt14_en_de": Way("wmt14_en_de_big", ["prepare", "wmt14", "de"], "wmt14.en-de"),
     "wmt14_en_fr": Way("wmt14_en_fr_big", ["prepare", "wmt14", "fr"], "wmt14.en-fr"),
     "cnndm": Way("cnndm_bart_base", ["prepare", "cnndm", "--no-model"], "cnndm", summarization=True),

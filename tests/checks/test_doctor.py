@@ -202,7 +202,7 @@ def test_a_vision_transformer(
 
 def test_unknown_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "iwslt41"]) == 1
-    assert "no benchmark iwslt41: choose from iwslt14, iwslt_es-en, iwslt_fr-en" in capsys.readouterr().err
+    assert "no benchmark iwslt41: choose from iwslt14, iwslt_en-fr, iwslt_fr-en" in capsys.readouterr().err
 
 
 def test_a_preparations_help_says_the_disk_that_the_doctor_asks_for() -> None:
