@@ -30,8 +30,10 @@ def explain_disk_full(path: Path) -> Iterator[None]:
     """Turns "no space left" while writing `path` into a UserError that names the way out."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except (OSError, RuntimeError) as error:
+        # torch.save hides the first one behind a RuntimeError of its zip writer ("unexpected pos")
+        first = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(first, OSError) or first.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise UserError(
             f"the disk is full, no room for {path}: free some space and run the same command again, which resumes there"

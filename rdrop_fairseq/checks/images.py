@@ -14,7 +14,7 @@ from rdrop_fairseq.vision.options import parse
 from rdrop_fairseq.vision.packages import package
 
 CIFAR = "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz"  # torchvision's
-CHECKPOINTS = 4  # GB: last.pt and best.pt of L/16
+CHECKPOINTS = 7  # GB: last.pt and best.pt of L/16, and a new last.pt that is written beside the old one
 
 
 def find(name: str, data: Path, root: Path) -> Iterator[tuple[str, str, str]]:

@@ -54,6 +54,10 @@ def main(argv: list[str], prog: str) -> int:
             result = train(options, workers, lambda: bool(heard) or stop.is_file())
         except UserError as error:  # one of a process that reads images comes with that process's traceback
             raise UserError(str(error).strip().splitlines()[-1].rpartition("UserError: ")[2]) from error
+        except RuntimeError as error:
+            if way_out := too_little_memory(error, options):
+                raise UserError(way_out) from error
+            raise
     if workers.world > 1:
         workers.wait()  # until the first has written: torchrun ends all if one of them fails
         torch.distributed.destroy_process_group()
@@ -61,6 +65,20 @@ def main(argv: list[str], prog: str) -> int:
         last, best = (f"{100 * result[name]:.2f} %" for name in ("test_accuracy", "best_test_accuracy"))
         print(f"{options.save_dir}: test accuracy {last}; of the weights that were best in validation, {best}")
     return 0
+
+
+def too_little_memory(error: RuntimeError, options: Options) -> str:
+    """What was too small, a GPU or the memory of the processes that read images, and the way out; empty if neither."""
+    reason = (str(error).strip().splitlines() or [""])[-1]
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        smaller = f"a lower --micro-batch than {options.micro_batch}, which changes nothing else"
+        return f"a GPU's memory is full ({reason.partition('. ')[0]}): give {smaller}"
+    # they hand images over in /dev/shm, which has 64 MB in a container of Docker; of one that was killed, torch says
+    # its number and no more
+    if "shared memory" in reason or "DataLoader worker (pid" in reason:
+        smaller = f"fewer --workers than {options.workers}, or 0"
+        return f"no memory left to read images ({reason}): give {smaller}; in a container, more /dev/shm (--ipc=host)"
+    return ""
 
 
 def start_each(processes: int, argv: list[str]) -> int:

@@ -200,6 +200,15 @@ def test_a_vision_transformer(
     assert package("torchvision.datasets").CIFAR100.url == images.CIFAR
 
 
+def test_the_disk_of_a_vision_transformer_has_room_for_a_new_checkpoint_beside_the_old_one() -> None:
+    """L/16 on ImageNet in fp32: weights and momentum in last.pt, weights in best.pt, and a second last.pt until it is
+    whole."""
+    with torch.device("meta"):
+        model = package("timm").create_model("vit_large_patch16_224", img_size=384, num_classes=1000)
+    weights = 4 * sum(parameter.numel() for parameter in model.parameters())
+    assert 2 * weights + weights + 2 * weights <= images.CHECKPOINTS * 1e9
+
+
 def test_unknown_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "iwslt41"]) == 1
     assert "no benchmark iwslt41: choose from iwslt14, iwslt_en-fr, iwslt_fr-en" in capsys.readouterr().err

@@ -178,6 +178,44 @@ def test_bad_input_in_one_sentence(words: list[str], told: str, tmp_path: Path, 
     assert told in lines[-1]
 
 
+def a_gpu_is_full(self, *_) -> None:
+    raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.25 GiB. GPU 0 has a total of 23.57 GiB.")
+
+
+def killed_for_memory(self, _) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def no_room_to_hand_over(self, _) -> None:
+    """What torch 2.13 raised in a container with 64 MB of /dev/shm."""
+    raise RuntimeError("unable to allocate shared memory(shm) for file </torch_9_1_0>: No space left on device (28)")
+
+
+@pytest.mark.parametrize(
+    ("place", "fault", "told"),
+    [
+        ((run.Trainer, "update"), a_gpu_is_full, "full (CUDA out of memory): give a lower --micro-batch than 100,"),
+        ((data.Images, "__getitem__"), killed_for_memory, "(DataLoader worker (pid"),
+        ((data.Images, "__getitem__"), no_room_to_hand_over, "left on device (28)): give fewer --workers than 1, or 0"),
+    ],
+)
+def test_too_little_memory_in_one_sentence(place, fault, told: str, tmp_path: Path, capfd, monkeypatch) -> None:
+    monkeypatch.setattr(*place, fault)
+    assert vision("digits_rdrop", *SHORT, "--workers", 1, "--save-dir", tmp_path) == 1
+    lines = capfd.readouterr().err.strip().splitlines()
+    assert lines[-1].startswith("error: ")
+    assert told in lines[-1]
+
+
+def test_another_error_stays_what_it_is(tmp_path: Path, monkeypatch) -> None:
+    def bug(*_) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(run.Trainer, "update", bug)
+    with pytest.raises(RuntimeError, match="a bug"):
+        vision("digits_rdrop", *SHORT, "--save-dir", tmp_path)
+
+
 def test_unreadable_weights_and_those_of_another_model(tmp_path: Path, capsys) -> None:
     (tmp_path / "text.pt").write_text("no weights", encoding="utf-8")
     torch.save({"model": {"head.weight": torch.zeros(10, 16)}}, tmp_path / "head.pt")
