@@ -64,7 +64,8 @@ class RDrop:
         if not self.schedule.constant and not getattr(task, "hands_over_num_updates", False):
             raise UserError(
                 "--rdrop-start-updates, --rdrop-warmup-updates and --rdrop-every need a task that passes the update "
-                f"number to the criterion, and {type(task).__name__} does not: use --task translation_rdrop"
+                f"number to the criterion, and {type(task).__name__} does not: use --task translation_rdrop, "
+                "language_modeling_rdrop or sentence_prediction_rdrop"
             )
 
     def set_num_updates(self, num_updates: int) -> None:

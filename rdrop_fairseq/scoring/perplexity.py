@@ -36,7 +36,7 @@ def score(checkpoint: Path, data: Path, split: str, tokens: int, context: int, f
     """A language model's perplexity, and negative log-likelihood (nats) of each block, in the order of the text.
 
     tokens, context: as of fairseq-eval-lm. further: more options for it. Raises UserError for a checkpoint or split
-    that is not there, and for a context that leaves no word to score.
+    that is not there, for a context that leaves no word to score, and for blocks that are too long for the model.
     """
     _check_there([checkpoint])
     if not (data / f"{split}.idx").is_file():
@@ -50,6 +50,11 @@ def score(checkpoint: Path, data: Path, split: str, tokens: int, context: int, f
     words += ["--tokens-per-sample", str(tokens), "--context-window", str(context)]
     words += ["--batch-size", str(SENTENCES), "--softmax-batch", str(SOFTMAX_BATCH), *further]
     blocks, found = _run(options.get_eval_lm_parser(), words, eval_lm.main, eval_lm)
+    if len(blocks) <= max(blocks, default=0):  # numbers are missing: fairseq skips what the model does not take
+        raise UserError(
+            f"only {len(blocks)} blocks of {split} were scored: {tokens - context} words in each, --tokens-per-sample "
+            "less --context-window, are more than the model was trained on; give a smaller --tokens-per-sample"
+        )
     convention = f"per word, ends of lines counted; tokens-per-sample {tokens}, context window {context}"
     own = {"perplexity": float(found["perplexity"]), "bits_per_word": float(found["loss"])}
     return {**_result(str(checkpoint), data, split, convention, blocks), **own}

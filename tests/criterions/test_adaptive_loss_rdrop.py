@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import tiny_lm
 import torch
@@ -29,6 +31,23 @@ def test_validation_is_fairseqs_to_the_bit(name):
         ours, theirs = criterion()(model, sample), fairseqs()(model, sample)
     assert torch.equal(ours[0], theirs[0])
     assert (ours[1], ours[2].keys()) == (theirs[1], theirs[2].keys())
+
+
+@names
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_validation_in_half_precision_adds_up_in_fp32(name, dtype):
+    """A batch beyond fp16's 65,504 nats, against fairseq's own criterion on the same parameters in float64."""
+    model, one = tiny_lm.make_lm(name).eval().to(dtype), tiny_lm.make_lm_sample(avoid=LEFT_OUT)
+    inputs = {key: torch.cat([value] * 900) for key, value in one["net_input"].items()}
+    sample = {"net_input": inputs, "target": torch.cat([one["target"]] * 900)}
+    with torch.no_grad():
+        loss, size, log = criterion()(model, sample)
+        expected, theirs, other = fairseqs()(copy.deepcopy(model).double(), sample)
+    assert float(expected) > 65504
+    assert loss.dtype == torch.float32
+    assert float(loss) == pytest.approx(float(expected), rel=1e-3)
+    assert (size, log.keys()) == (theirs, other.keys())
+    assert all(log[key] == other[key] for key in log if key != "loss")
 
 
 @names

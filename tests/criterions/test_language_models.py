@@ -80,3 +80,10 @@ def test_cutoff_on_the_decoders_side_alone(name, options):
 def test_an_adaptive_softmax_is_sent_to_its_own_criterion():
     with pytest.raises(UserError, match="use --criterion adaptive_loss_rdrop"):
         criterion()(tiny_lm.make_lm("adaptive"), tiny_lm.make_lm_sample())
+
+
+def test_a_schedule_with_the_plain_task_is_sent_to_ours():
+    task = tiny_lm.make_lm_task()
+    task.hands_over_num_updates = False
+    with pytest.raises(UserError, match=r"does not: use .*language_modeling_rdrop"):
+        make_criterion("rdrop", task, rdrop_every=2)

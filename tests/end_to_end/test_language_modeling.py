@@ -93,3 +93,9 @@ def test_trained_scored_and_compared(data: Path, tmp_path: Path, name: str) -> N
     done = run_script("score_perplexity.sh", "compare", *results)
     assert done.returncode == 1
     assert "are not of the same blocks" in done.stderr
+    # six blocks of 66 - 16 words, too long for this model, and the last one of 6 words, which alone would be scored
+    words = ["--tokens-per-sample", 66, "--context-window", 16, "--out", tmp_path / "part.json", "--", "--cpu"]
+    done = run_script("score_perplexity.sh", data, tmp_path / "run" / "checkpoint_last.pt", *words)
+    assert done.returncode == 1
+    assert "only 1 blocks of test were scored: 50 words in each" in done.stderr
+    assert not (tmp_path / "part.json").exists()

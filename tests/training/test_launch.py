@@ -55,6 +55,7 @@ def test_a_language_models_batch_holds_whole_blocks(plan, monkeypatch, capsys) -
     assert "warning" not in capsys.readouterr().err
     job = plan(gpus=8, config="wikitext103_gpt_rdrop", extra=("--max-tokens", "8000"))
     assert (value(job, "--max-tokens"), value(job, "--update-freq")) == ("6144", "4")
+    assert value(job, "--max-tokens-valid") == "2000"  # of 267,744 logits each, which training never holds at once
 
 
 def test_max_tokens_after_the_dashes_is_what_is_announced_and_trained(plan) -> None:
