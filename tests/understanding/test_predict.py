@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import shutil
 import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import tiny_fairseq
 import torch
+from tiny_roberta import PLAIN, config, write_sentences
 
 from rdrop_fairseq.corpus.glue_tasks import TASKS
 from rdrop_fairseq.errors import UserError
@@ -56,6 +59,18 @@ def test_a_checkpoint_of_another_task(tmp_path: Path) -> None:
     stand_in = SimpleNamespace(classes=("0", "1"))
     with pytest.raises(UserError, match="this checkpoint gives 0, 1, RTE wants entailment, not_entailment"):
         predict.write_submission(stand_in, TASKS["rte"], tmp_path, 8)  # type: ignore[arg-type]
+
+
+def test_a_checkpoint_of_fairseqs_own_task(tmp_path: Path, gpt2_files: Path) -> None:
+    """Its labels are the classes of label/dict.txt, in that order; with --regression-target they are numbers."""
+    for name, classes in (("classes", ("yes", "no")), ("numbers", ())):
+        data = write_sentences(tmp_path / name, classes)
+        for file in ("encoder.json", "vocab.bpe"):
+            shutil.copy(gpt2_files / file, data)
+        words = [*PLAIN, "--task", "sentence_prediction", "--save-dir", tmp_path / f"{name} run", "--max-update", "1"]
+        words += [] if classes else ["--regression-target", "--num-classes", "1"]
+        tiny_fairseq.run(config(data, *words))
+        assert Predictor(tmp_path / f"{name} run" / "checkpoint_last.pt", data).classes == classes
 
 
 def test_the_table_has_median_and_best(tmp_path: Path) -> None:
