@@ -100,6 +100,45 @@ def test_a_training_ends_with_the_program_that_started_it(tmp_path: Path, monkey
     assert not Path("/proc", (tmp_path / "process").read_text().strip()).exists()
 
 
+def study_of(out: Path, updates: int, limits: dict[str, float]) -> glue.Study:
+    """A study whose trainings leave what fairseq-train does, the fourth update falling on --save-interval-updates."""
+    study = glue.Study(Path(), out, ["mnli"], [1], [])
+    groups = {"checkpoint": {"best_checkpoint_metric": "accuracy", "patience": limits.get("patience", -1)}}
+    cfg = {**groups, "optimization": {"max_update": 10, "max_epoch": 0, "stop_time_hours": 0.0, **limits}}
+    extra = {"best": 80.0, "train_iterator": {"epoch": 3}}
+    state = {"model": {}, "cfg": cfg, "extra_state": extra, "optimizer_history": [{"num_updates": updates}]}
+
+    def launch(task: str, system: str, seed: int, *words: str) -> None:
+        folder = study.folder(task, system, seed)
+        folder.mkdir(exist_ok=True)
+        for name in () if words else ("best", "last", "2_4"):
+            torch.save(state, folder / f"checkpoint_{name}.pt")
+
+    study._launch = launch  # type: ignore[method-assign]
+    return study
+
+
+@pytest.mark.parametrize("limits", [{}, {"max_epoch": 3}])
+def test_a_training_that_was_asked_to_stop_is_not_finished(tmp_path: Path, limits: dict[str, float]) -> None:
+    """fairseq-train ends with status 0 there, too."""
+    study = study_of(tmp_path, 4, limits)
+    with pytest.raises(UserError, match=r"_mnli_roberta_large_baseline\.seed1 was stopped at update 4 of 10"):
+        study.train()
+    assert study.result("mnli", "baseline", 1) is None
+    assert (study.folder("mnli", "baseline", 1) / "checkpoint_last.pt").is_file()
+
+
+@pytest.mark.parametrize(
+    ("updates", "limits"), [(10, {}), (4, {"max_epoch": 2}), (4, {"patience": 1}), (4, {"stop_time_hours": 1})]
+)
+def test_a_finished_training_keeps_one_checkpoint(tmp_path: Path, updates: int, limits: dict[str, float]) -> None:
+    study = study_of(tmp_path, updates, limits)
+    study.train()
+    assert study.scores("mnli", "rdrop") == {1: 80.0}
+    left = sorted(path.name for path in study.folder("mnli", "baseline", 1).iterdir())
+    assert left == ["checkpoint_best.pt", "result.json"]
+
+
 def test_a_failed_training_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = glue.Study(Path(), tmp_path, ["rte"], [1], [])
     monkeypatch.setattr(sys, "executable", "false")
