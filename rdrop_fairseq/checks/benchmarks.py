@@ -100,7 +100,7 @@ BENCHMARKS = {
     ),
     "glue": Benchmark(
         "scripts/prepare_glue.sh", "glue/mrpc", "glue_mrpc_roberta_large_rdrop", 10,
-        (*_glue(), _model("roberta.large")), "roberta.large",
+        (*_glue(), *_bpe("glue"), _model("roberta.large")), "roberta.large",
     ),
     "wikitext103": Benchmark(
         "scripts/prepare_wikitext103.sh", "wikitext103", "wikitext103_gpt_rdrop", 2,

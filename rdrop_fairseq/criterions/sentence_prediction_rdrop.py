@@ -127,10 +127,9 @@ class SentencePredictionRDropCriterion(RDrop, MultiView, FairseqCriterion):
         return loss, sizes.sample_size, {"loss": loss.detach(), **log}
 
     def _sentences(self, ids: Tensor) -> int:
-        """An upper bound on sentence ids, the same for all batches and workers of a validation."""
-        sets = getattr(self.task, "datasets", {})
-        held_out = [len(dataset) for split, dataset in sets.items() if split != "train"] or [*map(len, sets.values())]
-        return max(held_out, default=int(ids.max()) + 1)
+        """An upper bound on sentence ids, the same for all batches and workers of a validation. The train set counts:
+        --valid-subset may name it."""
+        return max(map(len, getattr(self.task, "datasets", {}).values()), default=int(ids.max()) + 1)
 
     @staticmethod
     def reduce_metrics(logging_outputs: list[dict[str, Any]]) -> None:
@@ -198,9 +197,19 @@ def log_metrics(logging_outputs: list[dict[str, Any]]) -> None:
     """Logs metrics of the whole validation set, derived from sums in the meters."""
     for key, derived in METRICS.items():
         if any(key in log for log in logging_outputs):
-            metrics.log_scalar(key, sum(log.get(key, 0) for log in logging_outputs))
+            table = sum(log.get(key, 0) for log in logging_outputs)
+            _forget_other_sizes(key, table)
+            metrics.log_scalar(key, table)
             for name, metric in derived.items():
                 metrics.log_derived(name, metric)
+
+
+def _forget_other_sizes(key: str, table: Any) -> None:
+    """Resets meters whose sum has another shape than `table`. fairseq never empties its meters "default" and "valid",
+    which nobody reads: the next set of fairseq-validate, or one added at a restart, may be larger."""
+    for meters in metrics.get_active_aggregators():
+        if key in meters and getattr(meters[key].sum, "shape", table.shape) != table.shape:
+            meters[key].reset()
 
 
 def _matthews(meters: Any) -> float:

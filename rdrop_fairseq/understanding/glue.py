@@ -80,20 +80,43 @@ class Study:
             )
 
     def _finish(self, task: str, system: str, seed: int) -> None:
-        """Records the score and keeps only the best seed's best checkpoint: each is 4 GB for RoBERTa-large."""
+        """Records the score and keeps only the best seed's best checkpoint: each is 4 GB for RoBERTa-large. Raises
+        UserError for a training that was asked to stop: fairseq ends it with status 0 as well."""
         folder = self.folder(task, system, seed)
+        if stopped := stopped_at(folder / "checkpoint_last.pt"):
+            raise UserError(f"{folder.name} was stopped {stopped}: run the same command again to resume it")
         state = checkpoint.load(folder / "checkpoint_best.pt")
         metric = checkpoint.option(state, "checkpoint", "best_checkpoint_metric")
         result = {"task": task, "system": system, "seed": seed, "metric": metric, "best": state["extra_state"]["best"]}
         del state
         with files.atomic(folder / RESULT, "w") as file:
             file.write(json.dumps(result, indent=2) + "\n")
-        files.remove(folder / "checkpoint_last.pt")
+        # MNLI and QQP also keep one that is named by its epoch and update
+        for path in [folder / "checkpoint_last.pt", *folder.glob("checkpoint_[0-9]*_[0-9]*.pt")]:
+            files.remove(path)
         scores = self.scores(task, system)
         best = max(scores, key=lambda seed: (scores[seed], -seed))
         for other in scores:
             if other != best:
                 files.remove(self.folder(task, system, other) / "checkpoint_best.pt")
+
+
+def stopped_at(last: Path) -> str:
+    """Where a training ended before its --max-update and --max-epoch; empty if it did not, or has no checkpoint to
+    resume. A limit of hours or patience, given after `--`, may have ended it: then it is taken as finished."""
+    if not last.is_file():
+        return ""
+    state = checkpoint.load(last)
+    most_updates, most_epochs, hours = (
+        checkpoint.option(state, "optimization", limit) or 0 for limit in ("max_update", "max_epoch", "stop_time_hours")
+    )
+    if hours > 0 or (checkpoint.option(state, "checkpoint", "patience") or 0) > 0:
+        return ""
+    updates = state["optimizer_history"][-1]["num_updates"]
+    next_epoch = state["extra_state"]["train_iterator"]["epoch"]
+    if 0 < most_updates <= updates or 0 < most_epochs < next_epoch:
+        return ""
+    return f"at update {updates} of {most_updates}" if most_updates else f"in epoch {next_epoch} of {most_epochs}"
 
 
 def name(task: str, system: str) -> str:

@@ -17,6 +17,7 @@ from rdrop_fairseq import checkpoint
 from rdrop_fairseq.corpus.gpt2_bpe import ENCODER, MERGES, Gpt2Bpe
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.summarizing.summarizer import batches
+from rdrop_fairseq.tasks.parts import labels
 from rdrop_fairseq.tasks.parts.pretrained import DEFAULT_RESTORE_FILE
 
 
@@ -42,8 +43,9 @@ class Predictor:
         self.model = models[0].float().to(self.device).eval()
         self.bpe = Gpt2Bpe(data / ENCODER, data / MERGES)
         self.inputs = 2 if (data / "input1").is_dir() else 1
-        # Of fairseq's own task, whose labels are numbered the same way.
-        self.classes: tuple[str, ...] = getattr(self.task, "class_names", ())
+        # Not the class_names of our task: fairseq's own numbers its labels the same way, and has none.
+        numbers = self.task.cfg.regression_target
+        self.classes: tuple[str, ...] = () if numbers else labels.names(self.task.label_dictionary)
 
     def encode(self, sentences: Sequence[str]) -> Tensor:
         """Token ids of a sentence or pair as the task makes them: <s> a </s> </s> b </s>, cut to the model's length."""

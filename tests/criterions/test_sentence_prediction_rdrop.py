@@ -165,6 +165,26 @@ def test_correlations_are_those_of_the_whole_set(numbers, parts):
     assert found["spearman"] == pytest.approx(100 * stats.spearmanr(output.view(-1), target)[0], abs=1e-3)
 
 
+def test_correlations_of_growing_sets(numbers):
+    """As fairseq-validate takes them: each set is loaded after the one before, and its metrics go to meters that stay.
+    The train set, of 64 sentences, may be among them."""
+    run = session(numbers, *RDROP, *REGRESSION)
+    run.model.eval()
+    run.criterion.eval()
+    run.task.datasets.clear()
+    metrics.reset()
+    for split, count in (("valid", 27), ("train", 64)):
+        dataset = run.task.load_dataset(split)
+        batches = [dataset.collater([dataset[i] for i in rows]) for rows in (range(20), range(20, count))]
+        with metrics.aggregate() as meters, torch.no_grad():
+            run.task.reduce_metrics([run.criterion(run.model, batch)[2] for batch in batches], run.criterion)
+            found = meters.get_smoothed_values()["pearson"]
+            output = torch.cat([head(run, batch, times=1) for batch in batches]).view(-1)
+        target = torch.cat([batch["target"] for batch in batches]).view(-1)
+        assert found == pytest.approx(100 * stats.pearsonr(output, target)[0], abs=1e-3), split
+    metrics.reset()
+
+
 def test_metrics_that_are_not_defined_are_0():
     assert sentence_metrics.matthews(3, [5, 0], [3, 2]) == 0
     assert sentence_metrics.f1(0, 0, 0) == 0

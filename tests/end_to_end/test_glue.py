@@ -38,12 +38,16 @@ def root(gpt2_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def glue(root: Path, *words: object) -> subprocess.CompletedProcess[str]:
+def glue(root: Path, *words: object, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "rdrop_fairseq", "glue", "--root", root]
-    return run_script(*command, *words, "--", *TINY, PYTHONPATH=str(ROOT))
+    return run_script(*command, *words, "--", *TINY, PYTHONPATH=str(ROOT), **environment)
 
 
 def test_from_archives_to_the_table_and_predictions(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "stop").touch()
+    done = glue(root, "mrpc", "--seeds", "1", "2", RDROP_STOP_FILE=str(tmp_path / "stop"))
+    assert done.returncode == 1  # after one update; below it resumes
+    assert "glue_mrpc_roberta_large_baseline.seed1 was stopped at update 1 of 6" in done.stderr
     done = glue(root, "mrpc", "--seeds", "1", "2")
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     assert "[4/4] glue_mrpc_roberta_large_rdrop, seed 2" in done.stderr

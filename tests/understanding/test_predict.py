@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import shutil
 import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import tiny_fairseq
 import torch
+from tiny_roberta import PLAIN, config, write_sentences
 
 from rdrop_fairseq.corpus.glue_tasks import TASKS
 from rdrop_fairseq.errors import UserError
@@ -58,6 +61,18 @@ def test_a_checkpoint_of_another_task(tmp_path: Path) -> None:
         predict.write_submission(stand_in, TASKS["rte"], tmp_path, 8)  # type: ignore[arg-type]
 
 
+def test_a_checkpoint_of_fairseqs_own_task(tmp_path: Path, gpt2_files: Path) -> None:
+    """Its labels are the classes of label/dict.txt, in that order; with --regression-target they are numbers."""
+    for name, classes in (("classes", ("yes", "no")), ("numbers", ())):
+        data = write_sentences(tmp_path / name, classes)
+        for file in ("encoder.json", "vocab.bpe"):
+            shutil.copy(gpt2_files / file, data)
+        words = [*PLAIN, "--task", "sentence_prediction", "--save-dir", tmp_path / f"{name} run", "--max-update", "1"]
+        words += [] if classes else ["--regression-target", "--num-classes", "1"]
+        tiny_fairseq.run(config(data, *words))
+        assert Predictor(tmp_path / f"{name} run" / "checkpoint_last.pt", data).classes == classes
+
+
 def test_the_table_has_median_and_best(tmp_path: Path) -> None:
     study = glue.Study(Path(), tmp_path, list(TASKS), [1, 2, 3], [])
     for task in TASKS:
@@ -83,6 +98,45 @@ def test_a_training_ends_with_the_program_that_started_it(tmp_path: Path, monkey
     finally:
         signal.signal(signal.SIGTERM, before)
     assert not Path("/proc", (tmp_path / "process").read_text().strip()).exists()
+
+
+def study_of(out: Path, updates: int, limits: dict[str, float]) -> glue.Study:
+    """A study whose trainings leave what fairseq-train does, the fourth update falling on --save-interval-updates."""
+    study = glue.Study(Path(), out, ["mnli"], [1], [])
+    groups = {"checkpoint": {"best_checkpoint_metric": "accuracy", "patience": limits.get("patience", -1)}}
+    cfg = {**groups, "optimization": {"max_update": 10, "max_epoch": 0, "stop_time_hours": 0.0, **limits}}
+    extra = {"best": 80.0, "train_iterator": {"epoch": 3}}
+    state = {"model": {}, "cfg": cfg, "extra_state": extra, "optimizer_history": [{"num_updates": updates}]}
+
+    def launch(task: str, system: str, seed: int, *words: str) -> None:
+        folder = study.folder(task, system, seed)
+        folder.mkdir(exist_ok=True)
+        for name in () if words else ("best", "last", "2_4"):
+            torch.save(state, folder / f"checkpoint_{name}.pt")
+
+    study._launch = launch  # type: ignore[method-assign]
+    return study
+
+
+@pytest.mark.parametrize("limits", [{}, {"max_epoch": 3}])
+def test_a_training_that_was_asked_to_stop_is_not_finished(tmp_path: Path, limits: dict[str, float]) -> None:
+    """fairseq-train ends with status 0 there, too."""
+    study = study_of(tmp_path, 4, limits)
+    with pytest.raises(UserError, match=r"_mnli_roberta_large_baseline\.seed1 was stopped at update 4 of 10"):
+        study.train()
+    assert study.result("mnli", "baseline", 1) is None
+    assert (study.folder("mnli", "baseline", 1) / "checkpoint_last.pt").is_file()
+
+
+@pytest.mark.parametrize(
+    ("updates", "limits"), [(10, {}), (4, {"max_epoch": 2}), (4, {"patience": 1}), (4, {"stop_time_hours": 1})]
+)
+def test_a_finished_training_keeps_one_checkpoint(tmp_path: Path, updates: int, limits: dict[str, float]) -> None:
+    study = study_of(tmp_path, updates, limits)
+    study.train()
+    assert study.scores("mnli", "rdrop") == {1: 80.0}
+    left = sorted(path.name for path in study.folder("mnli", "baseline", 1).iterdir())
+    assert left == ["checkpoint_best.pt", "result.json"]
 
 
 def test_a_failed_training_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
