@@ -14,6 +14,7 @@ FAIRSEQ = [
 SUMMARIZATION = ["nltk", "rouge-score>=0.1.2", "tiktoken>=0.7"]
 TRITON = ["triton>=3.1; sys_platform == 'linux' and platform_machine == 'x86_64'"]  # CUDA builds of torch bring it
 PLOTS = ["matplotlib>=3.7"]
+CHINESE = ["jieba>=0.42"]
 VISION = ["timm>=1.0.9", "torchvision", "scikit-learn"]
 TEST = ["pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6", "mypy>=1.11", "types-PyYAML", "types-tqdm"]
 
@@ -43,7 +44,8 @@ setup(
         "summarization": SUMMARIZATION,
         "plots": PLOTS,
         "triton": TRITON,
+        "chinese": CHINESE,
         "vision": VISION,
-        "test": TEST + SUMMARIZATION + PLOTS + VISION + TRITON,
+        "test": TEST + SUMMARIZATION + PLOTS + CHINESE + VISION + TRITON,
     },
 )

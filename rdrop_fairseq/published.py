@@ -27,8 +27,8 @@ TOKENIZED = Convention("BLEU", "tokenized, lowercased, as multi-bleu.perl")
 COMPOUND = Convention("BLEU", "tokenized, after compound splitting")
 CASED = Convention("BLEU", "tokenized, cased, as multi-bleu.perl")
 SACREBLEU = Convention("BLEU", "sacreBLEU, detokenized")
-# IWSLT beside German. Code of an earlier paper by some of the same authors (Zhu et al. 2020, bert-nmt) keeps capitals
-# and tests on tst2017 alone (Spanish: tst2014); ours is lowercased and of the other sets: its BLEU is another number.
+# IWSLT beside German. An earlier paper by some of the same authors (Zhu et al. 2020) tests on tst2017, in Spanish on
+# tst2014; so does our preparation.
 TALKS = Convention("BLEU", "sacreBLEU, detokenized, of a test set that the paper does not name")
 ROUGE = Convention("ROUGE-1/2/L", "F1 of ROUGE-1.5.5 (files2rouge: with stemming) on PTB-tokenized text")
 PERPLEXITY = Convention("perplexity", "valid/test, per word")

@@ -3,5 +3,7 @@
 # Disk and time, estimated from the archives' sizes and not measured: 1 GB; minutes on 4 cores after downloading.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-need_python fairseq
+extras=fairseq
+for word; do [[ $word != zh ]] || extras=fairseq,chinese; done
+need_python "$extras"
 rdrop prepare iwslt --data "$ROOT/data" "$@"

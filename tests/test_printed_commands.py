@@ -183,7 +183,7 @@ def checkout(tmp_path: Path, warm_python: Path) -> Checkout:
 
 def test_iwslt14(checkout: Checkout) -> None:
     small_corpora.iwslt_archive(checkout.mirror, count=240)
-    small_corpora.iwslt_archive(checkout.mirror, ("fr", "en"), count=240)
+    small_corpora.talk_archives(checkout.mirror, "fr", count=240)
     for words in checkout.printed("iwslt14"):
         data = "data/iwslt14.de-en/bin"
         checkout.run([data if word == "DATA" else word for word in words])

@@ -6,7 +6,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rdrop_fairseq.corpus import cnndm, glue_tasks, gpt2_bpe, iwslt, pretrained_models, wikitext, wmt14, xsum
+from rdrop_fairseq.corpus import (
+    cnndm,
+    glue_tasks,
+    gpt2_bpe,
+    iwslt,
+    iwslt_talks,
+    pretrained_models,
+    wikitext,
+    wmt14,
+    xsum,
+)
 
 # address(es) of one file -> where it is kept, from the folder of all data
 File = tuple[tuple[str, ...], str]
@@ -58,10 +68,11 @@ IWSLT_PAIRS = ("en-fr", "fr-en", "en-zh", "zh-en", "en-es", "es-en")
 
 def _iwslt(pair: str, config: str) -> Benchmark:
     release = iwslt.release_of(*pair.split("-"))
-    files = ((release.addresses, release.archive),)
     script = "scripts/prepare_iwslt14.sh"
-    prepare = script if pair == "de-en" else " ".join([script, *release.languages])
-    return Benchmark(prepare, release.folder, config, 1, files)
+    if talks := iwslt_talks.TALKS.get(release.languages[0]):
+        files = tuple((archive.addresses, archive.kept) for archive in talks.archives)
+        return Benchmark(" ".join([script, *release.languages]), release.folder, config, 1, files)
+    return Benchmark(script, release.folder, config, 1, ((release.addresses, release.archive),))
 
 
 BENCHMARKS = {

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from rdrop_fairseq.checks.benchmarks import IWSLT_PAIRS
-from rdrop_fairseq.corpus import archives, cnndm, download, gpt2_bpe, iwslt, stories, wmt14, xsum
+from rdrop_fairseq.corpus import archives, cnndm, download, gpt2_bpe, iwslt, iwslt_talks, stories, wmt14, xsum
 
 SEGMENTS = 60  # of each test set
 HELD_OUT = 50  # articles of valid, and of test
@@ -76,6 +76,17 @@ def of_iwslt(release: iwslt.Release, pairs: int, data: Path, mirror: Path) -> No
         for test in release.tests:
             wanted[f"{release.pair}/IWSLT{release.year % 100}.{test}.{release.pair}.{language}.xml"] = SEGMENTS // 3
     cut(archive, mirror / archive.name, wanted)
+
+
+def of_talks(talks: iwslt_talks.Talks, pairs: int, data: Path, mirror: Path) -> None:
+    """The three archives of an IWSLT pair beside German: train with valid, and each side of test."""
+    for archive in talks.archives:
+        download.fetch(archive.addresses, data / archive.kept)
+    wanted = {talks.train_member(language): pairs for language in talks.languages}
+    wanted |= {name: SEGMENTS // 3 for language in talks.languages for name in talks.valid_members(language)}
+    cut(data / talks.train.kept, mirror / talks.train.path, wanted)
+    for place, archive in enumerate(talks.tests):
+        cut(data / archive.kept, mirror / archive.path, {talks.test_member(place): SEGMENTS})
 
 
 def of_wmt14(target: str, pairs: int, data: Path, mirror: Path) -> None:
@@ -155,7 +166,10 @@ def make(benchmark: str, pairs: int, data: Path, mirror: Path) -> None:
 
 MAKERS: dict[str, Callable[[int, Path, Path], None]] = {
     "iwslt14_de_en": functools.partial(of_iwslt, iwslt.release_of("de", "en")),
-    **{f"iwslt_{pair}": functools.partial(of_iwslt, iwslt.release_of(*pair.split("-"))) for pair in IWSLT_PAIRS},
+    **{
+        f"iwslt_{pair}": functools.partial(of_talks, iwslt_talks.TALKS[pair.replace("en", "").strip("-")])
+        for pair in IWSLT_PAIRS
+    },
     "wmt14_en_de": functools.partial(of_wmt14, "de"),
     "wmt14_en_fr": functools.partial(of_wmt14, "fr"),
     "cnndm": of_cnndm,

@@ -1,5 +1,8 @@
 """`prepare iwslt [SRC TGT]`: IWSLT14 German-English and Spanish-English, IWSLT17 French-English and Chinese-English.
 
+By --preset: bert-nmt (all but German) as in iwslt_talks.py, cased, for scores that the paper's can be compared with; or
+fairseq, as follows.
+
 Steps, order and files are those of fairseq's examples/translation/prepare-iwslt14.sh, so that text and
 BPE come out the same: DIR/{train,valid,test}.LANG (BPE), DIR/code, DIR/tmp (the same text before BPE), DIR/bin.
 Chinese and English have a BPE (DIR/code.LANG) and a dictionary each, as in the paper: no --share-all-embeddings.
@@ -20,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rdrop_fairseq.corpus import archives, manifest, markup, moses, parallel, splits
+from rdrop_fairseq.corpus import archives, iwslt_talks, manifest, markup, moses, parallel, splits
 from rdrop_fairseq.corpus.clean import Cleaner
 from rdrop_fairseq.corpus.parallel import Chain
 from rdrop_fairseq.corpus.pipeline import Pipeline
@@ -33,6 +36,7 @@ WIT3_2017 = (
     "https://raw.githubusercontent.com/hlt-mt/WIT3/master/archive/2017-01-trnted/texts/{0}/{1}/{0}-{1}.tgz",
     "https://wit3.fbk.eu/archive/2017-01-trnted/texts/{0}/{1}/{0}-{1}.tgz",
 )
+PRESETS = ("fairseq", "bert-nmt")
 NTH = 23
 CLEAN = Cleaner(minimum=1, maximum=175, ratio=1.5)
 
@@ -222,9 +226,18 @@ def main(argv: Sequence[str], prog: str) -> None:
     parser = argparse.ArgumentParser(prog=prog, description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("source", nargs="?", default="de", help="source language: de, es, fr, zh or en (default: de)")
     parser.add_argument("target", nargs="?", default="en", help="target language (default: en)")
+    parser.add_argument("--preset", choices=PRESETS, help="default: fairseq for German, bert-nmt for the others")
     parallel.add_options(parser, "DATA/iwslt14.de-en, for example", operations=10_000)
     args = parser.parse_intermixed_args(argv)
     release = release_of(args.source, args.target)
-    directory = args.output or args.data / release.folder
-    whole = prepare(release, directory, args.data, args.bpe_operations, args.workers)
+    talks = iwslt_talks.TALKS.get(release.languages[0])
+    usual = PRESETS[talks is not None]
+    preset = args.preset or usual
+    directory = args.output or args.data / (release.folder + (f".{preset}" if preset != usual else ""))
+    if preset == "fairseq":
+        whole = prepare(release, directory, args.data, args.bpe_operations, args.workers)
+    elif talks is not None:
+        whole = iwslt_talks.prepare(talks, directory, args.data, args.bpe_operations, args.workers)
+    else:
+        raise UserError(f"the preset {preset} has no {release.pair}: leave --preset out")
     parallel.report(whole, directory)

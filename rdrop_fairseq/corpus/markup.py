@@ -30,8 +30,14 @@ def talk_text(line: str, dropped: Sequence[str] = IWSLT14_DROPPED) -> str | None
     return line
 
 
-def segment_text(line: str) -> str | None:
-    """The text of one line of an .xml or .sgm test set; None for a line without a segment. ’ becomes '."""
+def segment(line: str) -> str | None:
+    """The text of one line of an .xml or .sgm test set; None for a line without a segment."""
     if "<seg id" not in line:
         return None
-    return SEGMENT_END.sub("", SEGMENT_START.sub("", line)).replace("’", "'")
+    return SEGMENT_END.sub("", SEGMENT_START.sub("", line))
+
+
+def segment_text(line: str) -> str | None:
+    """The same with ' for ’."""
+    text = segment(line)
+    return None if text is None else text.replace("’", "'")

@@ -44,9 +44,12 @@ class Subset:
         return None
 
     def plain_reference(self) -> Path | None:
-        """The published references of a WMT test set, if the preparation kept the archive's files."""
+        """The published references of a WMT or IWSLT test set, if the preparation kept them."""
         if self.subset != "test":
             return None
+        kept = [folder / f"test.plain.{self.target}" for folder in self._prepared()]
+        if there := [path for path in kept if path.is_file()]:
+            return there[0]
         found = [path for folder in self._prepared() for path in folder.glob(f"orig/**/*-ref.{self.target}.sgm")]
         return found[0] if len(found) == 1 else None
 

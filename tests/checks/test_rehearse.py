@@ -51,11 +51,14 @@ def test_iwslt_from_archive_to_comparison(
 def test_into_chinese_with_a_dictionary_for_each_language(
     mirror: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small_corpora.iwslt_archive(mirror, ("zh", "en"), count=300)
+    small_corpora.talk_archives(mirror, "zh", count=300)
     assert rehearsal(tmp_path, "iwslt_en-zh", updates=2) == 0, capsys.readouterr().err
     assert capsys.readouterr().out.startswith("the way is clear: iwslt_en-zh, ")
     assert "28.1" in (tmp_path / "out" / "07-generate-and-score-rdrop.log").read_text()
-    assert "tok:zh" in (tmp_path / "out" / "scores" / "rdrop" / "scores.json").read_text()
+    scores = tmp_path / "out" / "scores" / "rdrop"
+    assert "tok:zh" in (scores / "scores.json").read_text()
+    published = (tmp_path / "out" / "data" / "iwslt17.zh-en" / "test.plain.zh").read_text(encoding="utf-8")
+    assert (scores / "ref.detok.0").read_text(encoding="utf-8") == published
 
 
 @pytest.mark.parametrize("benchmark", ["cnndm", "xsum"])

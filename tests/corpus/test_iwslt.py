@@ -198,7 +198,8 @@ def test_an_option_redoes_only_what_depends_on_it(mirror, tmp_path, capsys):
 @pytest.mark.parametrize("pair", [("es", "en"), ("fr", "en"), ("zh", "en")])
 def test_other_pairs(mirror, tmp_path, pair):
     small_corpora.iwslt_archive(mirror, pair)
-    folder = prepare(tmp_path / "data", *reversed(pair))
+    folder = prepare(tmp_path / "data", *reversed(pair), "--preset", "fairseq")
+    assert folder.name.endswith(f".{pair[0]}-en.fairseq")
     lines_of = [(folder / "tmp" / f"test.{x}").read_text(encoding="utf-8").count("\n") for x in pair]
     assert lines_of == ([20, 20] if pair[0] == "es" else [35, 35])
     speakers = "speaker" in (folder / "tmp/train.en").read_text(encoding="utf-8")
@@ -207,7 +208,7 @@ def test_other_pairs(mirror, tmp_path, pair):
 
 def test_chinese_is_cut_into_characters_and_the_manifest_says_so(mirror, tmp_path):
     small_corpora.iwslt_archive(mirror, ("zh", "en"))
-    folder = prepare(tmp_path / "data", "en", "zh")
+    folder = prepare(tmp_path / "data", "en", "zh", "--preset", "fairseq")
     sentence = small_corpora.sentence(10_000, "zh")
     assert (folder / "tmp/test.zh").read_text(encoding="utf-8").split("\n")[0] == " ".join(sentence)
     options = json.loads((folder / "manifest.json").read_text())["options"]
@@ -218,7 +219,7 @@ def test_chinese_is_cut_into_characters_and_the_manifest_says_so(mirror, tmp_pat
 def test_chinese_shares_neither_bpe_nor_dictionary(mirror, tmp_path):
     """Appendix A.1 of the paper: joint for all pairs but En-Zh."""
     small_corpora.iwslt_archive(mirror, ("zh", "en"))
-    folder = prepare(tmp_path / "data", "en", "zh")
+    folder = prepare(tmp_path / "data", "en", "zh", "--preset", "fairseq")
     for language in ("zh", "en"):
         bpe.learn([folder / "tmp" / f"train.{language}"], tmp_path / language, 60)
         assert (folder / f"code.{language}").read_bytes() == (tmp_path / language).read_bytes()
@@ -252,7 +253,7 @@ def test_an_unknown_pair_is_named(tmp_path):
 
 
 def test_the_dead_address_is_named_and_a_copy_put_in_its_place_is_taken(tmp_path, mirror, capsys):
-    words = ["es", "en", "--data", str(tmp_path), "--bpe-operations", "60", "--workers", "1"]
+    words = ["es", "en", "--preset", "fairseq", "--data", str(tmp_path), "--bpe-operations", "60", "--workers", "1"]
     archive = tmp_path / "downloads" / "iwslt14" / "es-en.tgz"
     with pytest.raises(UserError, match=f"or at {archive}"):
         iwslt.main(words, prog="prepare iwslt")
@@ -263,4 +264,4 @@ def test_the_dead_address_is_named_and_a_copy_put_in_its_place_is_taken(tmp_path
     small_corpora.pack(archive, small_corpora.iwslt_files(("es", "en"), 14, ["TED.tst2010"], 60))
     iwslt.main(words, prog="prepare iwslt")
     assert "has not answered" not in capsys.readouterr().err
-    assert (tmp_path / "iwslt14.es-en" / "test.es").is_file()
+    assert (tmp_path / "iwslt14.es-en.fairseq" / "test.es").is_file()

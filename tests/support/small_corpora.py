@@ -128,6 +128,21 @@ def iwslt_archive(mirror: Path, languages: Pair = ("de", "en"), count: int = 120
     pack(mirror / f"{'-'.join(languages)}.tgz", iwslt_files(languages, year, tests, count))
 
 
+def talk_archives(mirror: Path, language: str, count: int = 120) -> None:
+    """The three archives of an IWSLT pair beside German, by their paths on a host: of test, one side in each."""
+    year, test = (14, "tst2014") if language == "es" else (17, "tst2017")
+    names = ("tst2010", "tst2011", "tst2012") if language == "es" else ("tst2013", "tst2014", "tst2015")
+    train, held_out = ("2014-01", "2014-01-test") if language == "es" else ("2017-01-trnted", "2017-01-ted-test")
+    files = iwslt_files(("en", language), year, [f"TED.{name}" for name in names], count)
+    pack(mirror / f"archive/{train}/texts/en/{language}/en-{language}.tgz", files)
+    for pair in (("en", language), (language, "en")):
+        name = "-".join(pair)
+        text = [*(sentence(number, pair[0]) for number in range(10_050, 10_060)), "It’s “so” &amp; on"]
+        content = {f"{name}/IWSLT{year}.TED.{test}.{name}.{pair[0]}.xml": segments_file(text)}
+        content[f"{name}/IWSLT{year}.TED.tst2016.{name}.{pair[0]}.xml"] = segments_file(["of another year"])
+        pack(mirror / f"archive/{held_out}/texts/{'/'.join(pair)}/{name}.tgz", content)
+
+
 def wmt14_archives(mirror: Path, count: int = 60) -> None:
     """All archives of WMT14 English-German and English-French, for DATA_MIRROR."""
     stems = {

@@ -1,4 +1,5 @@
-"""What Moses' normalize-punctuation.perl and remove-non-printing-char.perl do to a line, and lowercase.perl."""
+"""What Moses' normalize-punctuation.perl, remove-non-printing-char.perl, replace-unicode-punctuation.perl and
+lowercase.perl do to a line."""
 
 from __future__ import annotations
 
@@ -11,6 +12,12 @@ _AFTER_CLOSING = re.compile(r"\) ([.!:?;,])")
 _PERCENT = re.compile("([0-9]) %")
 _SINGLE_IN_WORD = {quote: re.compile(f"([A-Za-z]){quote}([A-Za-z])") for quote in "‘’"}
 _NUMBER_SPACE = re.compile("([0-9])\xa0([0-9])")
+
+# Full-width and typographic marks of replace-unicode-punctuation.perl, and what each becomes; the stops take the spaces
+# after them along.
+_ASCII = str.maketrans("，、”“∶：？《》）！（；」「～’━〈〉【】％", """,,""::?"")!(;""~'-<>[]%""")
+_ASCII |= str.maketrans("０１２３４５６７８９", "0123456789")
+_STOP = re.compile("[。．] *")
 
 # Old and new, in the order of the script.
 _QUOTES_AND_DASHES = (("„", '"'), ("“", '"'), ("”", '"'), ("–", "-"), ("—", " - "))
@@ -113,6 +120,13 @@ def remove_nonprinting(line: str) -> str:
     if line.isprintable():  # also false for unusual spaces, which stay
         return line
     return "".join([" " if not c.isprintable() and is_category(c, "C") else c for c in line])
+
+
+def replace_unicode_punctuation(line: str) -> str:
+    """`replace-unicode-punctuation.perl`: marks of East Asian text and curly quotes become those of ASCII."""
+    if line.isascii():
+        return line
+    return _STOP.sub(". ", line.translate(_ASCII).replace("…", "..."))
 
 
 def lowercase(line: str) -> str:
