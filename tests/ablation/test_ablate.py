@@ -31,6 +31,8 @@ from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.scoring import perplexity
 from rdrop_fairseq.training import options, record
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 ROOT = Path(__file__).parents[2]
 BASE = [
     *("--arch", "transformer", "--share-all-embeddings", "--optimizer", "adam", "--lr", "5e-3", "--cpu"),

@@ -22,6 +22,8 @@ import small_corpora  # noqa: E402  (importmode=importlib puts no folder on the 
 import tiny_bart  # noqa: E402
 from flaky_server import Site, serving  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:

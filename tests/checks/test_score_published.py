@@ -18,6 +18,8 @@ from rdrop_fairseq.checks.score_published import TRANSLATIONS, bleu_rows, rouge_
 from rdrop_fairseq.corpus import archives
 from rdrop_fairseq.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 
 def bz2(path: Path, folder: Path, name: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,8 @@ import pytest
 
 from rdrop_fairseq.__main__ import main
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 TEXT = {
     "train.de": "ein Haus\nzwei Häuser\nnichts\n", "train.en": "one house\ntwo houses\nnothing\n",
     "valid.de": "ein\n", "valid.en": "one\n",

@@ -10,6 +10,8 @@ from fairseq.binarizer import BinarizeSummary
 from rdrop_fairseq.corpus import binarize
 from rdrop_fairseq.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 COUNTS = {"sentences": 2, "tokens": 6, "unknown_percent": 0.0}
 
 

@@ -15,6 +15,8 @@ from rdrop_fairseq.corpus import catalogs, demo, pip_packages, small
 from rdrop_fairseq.corpus.pip_packages import Package
 from rdrop_fairseq.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 VERBS = {"Open": "Öffne", "Close": "Schließe", "Delete": "Lösche", "Print": "Drucke", "Show": "Zeige", "Cut": "Kürze"}
 NOUNS = {"file": "Datei", "page": "Seite", "map": "Karte", "list": "Liste", "key": "Taste", "bar": "Leiste"}
 PLACES = {"here": "hier", "now": "jetzt", "again": "wieder", "later": "später"}

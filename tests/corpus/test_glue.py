@@ -14,6 +14,8 @@ from rdrop_fairseq.corpus.glue_tasks import TASKS
 from rdrop_fairseq.corpus.gpt2_bpe import Gpt2Bpe
 from rdrop_fairseq.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 PAIRS = {"MNLI", "MRPC", "QNLI", "QQP", "RTE", "STS-B"}
 
 

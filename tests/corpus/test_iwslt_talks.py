@@ -16,6 +16,8 @@ from rdrop_fairseq.corpus import iwslt, iwslt_talks, lines, moses
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.scoring.text import read_reference
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 DROPPED = "<url>|<speaker>|<reviewer|<translator|<doc docid|</doc>|<talkid>|<keywords>"
 PERL = Path(fairseq.__file__).parent / "examples" / "wmt21" / "scripts" / "replace-unicode-punctuation.perl"
 

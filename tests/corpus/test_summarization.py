@@ -15,6 +15,8 @@ from rdrop_fairseq.corpus import cnndm, pretrained_models, stories, summarizatio
 from rdrop_fairseq.corpus.gpt2_bpe import Gpt2Bpe
 from rdrop_fairseq.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 
 def texts(out: Path, split: str, side: str) -> list[str]:
     """The binarized lines of a split as text again."""

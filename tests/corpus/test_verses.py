@@ -15,6 +15,8 @@ from rdrop_fairseq.corpus.pip_packages import Package
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.training.quickstart import Data
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 
 def database(path: Path, texts: dict[str, list[str]]) -> bytes:
     with sqlite3.connect(path) as connection:

@@ -22,6 +22,8 @@ from rdrop_fairseq.scoring import results
 from rdrop_fairseq.training import hardware, quickstart, record
 from rdrop_fairseq.training.resume import is_whole, seconds_done
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 ROOT = Path(__file__).resolve().parents[2]
 UPDATES = 60
 TINY = [f"--{side}-{what}-dim={16}" for side in ("encoder", "decoder") for what in ("embed", "ffn-embed")]

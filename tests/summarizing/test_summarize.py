@@ -17,6 +17,8 @@ from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.summarizing import summarize
 from rdrop_fairseq.summarizing.summarizer import Summarizer, batches
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 ARTICLES = ["Ann won.", "", "People in Oslo saw Bob. " * 30, "x", " \t", "It was a good day there.", "caf\udce9 there"]
 LINES = "\n".join(ARTICLES).encode("utf-8", errors="surrogateescape") + b"\n"
 SHORT = ["--beam", "2", "--max-len-b", "6", "--min-len", "2", "--device", "cpu"]

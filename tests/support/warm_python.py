@@ -3,7 +3,8 @@
 `start(folder)` starts a server and writes `folder/python` (and `fairseq-train` and its kin beside it), which take the
 words, the environment, the working directory and the three streams of whoever calls them to the server; that forks,
 and the child runs the command as Python would. What the scripts call when PYTHON names it are therefore processes of
-their own, from the same files and with the same words. Nothing in the server computes, so that forking is safe.
+their own, from the same files and with the same words; a signal to the caller reaches them, and they are killed with
+it. Nothing in the server computes, so that forking is safe.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 import logging
 import os
 import runpy
+import select
 import signal
 import socket
 import subprocess
@@ -25,13 +27,15 @@ from typing import Any, NoReturn
 
 CONSOLE = {f"fairseq-{name}": f"fairseq_cli.{name}" for name in ("train", "generate", "preprocess")}
 CLIENT = """#!{python} -IS
-import json, os, socket, sys
+import json, os, signal, socket, sys
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
 job = {{"words": [os.path.basename(sys.argv[0]), *sys.argv[1:]], "cwd": os.getcwd(), "env": dict(os.environ)}}
 socket.send_fds(server, [b"!"], [0, 1, 2])
-server.sendall(json.dumps(job).encode())
-server.shutdown(socket.SHUT_WR)
+server.sendall(json.dumps(job).encode() + b"\\n")
+child = int.from_bytes(server.recv(4), "big")
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    signal.signal(number, lambda number, frame: os.kill(child, number))
 status = server.recv(1)
 os._exit(status[0] if status else 1)
 """
@@ -84,9 +88,10 @@ def answer(client: socket.socket, folder: Path) -> NoReturn:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     _, streams, _, _ = socket.recv_fds(client, 1, 3)
     with client.makefile("rb") as words:
-        job = json.loads(words.read())
+        job = json.loads(words.readline())
     child = os.fork()
     if child == 0:
+        os.setpgid(0, 0)
         client.close()
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
@@ -94,6 +99,11 @@ def answer(client: socket.socket, folder: Path) -> NoReturn:
         become(job, folder)
     for stream in streams:
         os.close(stream)
+    client.sendall(child.to_bytes(4, "big"))
+    ended = os.pidfd_open(child)
+    if ended not in select.select([client, ended], [], [])[0]:
+        os.killpg(child, signal.SIGKILL)  # the caller was killed, and what a process starts is killed with its group
+        os._exit(1)
     client.sendall(bytes([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) % 256]))
     os._exit(0)
 

@@ -19,6 +19,8 @@ from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.understanding import glue, predict
 from rdrop_fairseq.understanding.predictor import Predictor
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 
 @pytest.mark.parametrize(
     ("text", "inputs", "message"),

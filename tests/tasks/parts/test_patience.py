@@ -13,6 +13,8 @@ from tiny_fairseq import PLAIN, PLUGIN, arguments, train
 from rdrop_fairseq.training.options import parse
 from rdrop_fairseq.training.resume import limit_reached
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 # Nothing is learnt, so that the first validation stays the best: with patience 3 the fourth one, at update 8, ends it.
 LEVEL = ["--task", "translation_rdrop", *PLAIN, "--lr", "1e-30", "--validate-interval-updates", "2"]
 LEVEL += ["--validate-interval", "1000", "--save-interval", "1000", "--patience", "3"]

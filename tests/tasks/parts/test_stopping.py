@@ -14,6 +14,8 @@ import torch
 from fairseq import checkpoint_utils
 from tiny_fairseq import PLUGIN, RDROP, arguments, train
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 OPTIONS = ["--task", "translation_rdrop", *RDROP, "--patience", "50", "--validate-interval-updates", "6"]
 
 
