@@ -30,7 +30,11 @@ class CutoffCriterionConfig(LabelSmoothedMultiViewConfig):
 
 @register_criterion("label_smoothed_cross_entropy_cutoff", dataclass=CutoffCriterionConfig)
 class CutoffCriterion(LabelSmoothedMultiView):
-    """L = CE(x) + a sum_i CE(x_cut_i) + b JS(p, p_cut_1, ..., p_cut_n)."""
+    """L = CE(x) + a sum_i CE(x_cut_i) + b JS(p, p_cut_1, ..., p_cut_n).
+
+    This is the paper's JS. In its place the authors' code for translation has the mean of KL(q || p_i), with q the
+    softmax of the mean logits: the same to second order in the difference of the logits, so b = 5 means the same.
+    """
 
     def __init__(self, task: Any, cfg: CutoffCriterionConfig) -> None:
         number = cfg.rdrop_cutoff_number

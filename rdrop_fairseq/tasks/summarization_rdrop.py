@@ -160,10 +160,10 @@ class SummarizationRDropTask(TranslationRDropTask):
         if not cfg.eval_rouge_articles:
             logging_output.update(self.validation_rouge(sample, model))
         elif self.rouge_is_due:
-            self.rouge_is_due = False
             dataset = self.dataset(cfg.valid_subset.split(",")[0])
             sums = self.validation_rouge.first(dataset, cfg.eval_rouge_articles, cfg.eval_rouge_max_tokens, model)
             logging_output.update(sums)
+            self.rouge_is_due = False  # only now: fairseq repeats a step that ran out of memory
         return loss, sample_size, logging_output
 
     def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import tiny_bart
+import tiny_fairseq
 import torch
 from fairseq import utils
 from fairseq.data import Dictionary
@@ -17,7 +18,6 @@ from rouge_score.rouge_scorer import RougeScorer
 import rdrop_fairseq  # noqa: F401  (registers the task)
 from rdrop_fairseq.corpus.gpt2_bpe import Gpt2Bpe
 from rdrop_fairseq.errors import UserError
-from rdrop_fairseq.tasks.parts import validation_rouge
 from rdrop_fairseq.tasks.parts.truncation import TruncatedDataset, truncate
 from rdrop_fairseq.tasks.parts.validation_rouge import batches_of
 
@@ -154,16 +154,51 @@ def test_rouge_of_the_first_articles_in_batches_of_their_own(data: Path, monkeyp
     for name in ("_rouge1", "_rougeLsum"):
         assert logs[0][name] == pytest.approx(sum(each[name] for each in sums))
 
-    # Each of two workers takes its share; together they have every article once.
-    counts = []
-    for rank in range(2):
-        monkeypatch.setattr(validation_rouge, "worker", lambda rank=rank: (rank, 2))
-        counts.append(task.validation_rouge.first(dataset, 99, 64, model)["_rouge_count"])
-    assert sum(counts) == len(TEXT)
-    assert min(counts) > 0
-
+    # fairseq repeats a step that ran out of memory once, and so does ROUGE
     task.begin_valid_epoch(2, model)
-    assert "_rouge_count" in task.valid_step(sample, model, criterion)[2]
+    first = task.validation_rouge.first
+    monkeypatch.setattr(task.validation_rouge, "first", out_of_memory)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        task.valid_step(sample, model, criterion)
+    monkeypatch.setattr(task.validation_rouge, "first", first)
+    assert task.valid_step(sample, model, criterion)[2]["_rouge_count"] == 3
+
+
+def out_of_memory(*_: Any) -> None:
+    raise RuntimeError("out of memory")
+
+
+def one_of_two_workers(rank: int, folder: str, data: Path) -> None:
+    """Validates with fairseq's trainer, on a set of one batch, and saves the sums of ROUGE."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    cfg = tiny_bart.config(
+        data, "--eval-rouge", "--eval-rouge-args", GENERATION, "--eval-rouge-articles", "99", "--max-tokens-valid",
+        "512", "--eval-rouge-max-tokens", "64", "--distributed-world-size", "2", "--distributed-no-spawn",
+        "--ddp-backend", "legacy_ddp", "--num-workers", "0",
+    )  # fmt: skip
+    cfg.distributed_training.distributed_rank = rank
+    trainer = tiny_fairseq.start(cfg, ("valid",)).trainer
+    trainer.begin_valid_epoch(1)
+    batches = list(trainer.get_valid_iterator("valid").next_epoch_itr(shuffle=False))
+    assert [len(sample) > 0 for sample in batches] == [rank == 0]
+    with metrics.aggregate(new_root=True) as found:
+        trainer.valid_step(batches[0])
+    torch.save({name: found[name].sum for name in ("_rouge_count", "_rouge1")}, f"{folder}/{rank}")
+    torch.distributed.destroy_process_group()
+
+
+def test_rouge_of_the_first_articles_with_more_workers_than_batches(data: Path, tmp_path: Path) -> None:
+    """fairseq drops what a worker without a batch logs; it has summarized its share of the articles all the same."""
+    context = torch.multiprocessing.get_context("fork")
+    workers = [context.Process(target=one_of_two_workers, args=(rank, str(tmp_path), data)) for rank in (0, 1)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    found = [torch.load(tmp_path / str(rank)) for rank in (0, 1)]
+    assert found[0] == found[1]
+    assert found[0]["_rouge_count"] == len(TEXT)
 
 
 def test_batches_for_rouge() -> None:

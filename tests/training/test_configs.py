@@ -159,6 +159,12 @@ PAPER = {
     "iwslt14_en_de_rdrop": IWSLT,
     **{name: IWSLT for name in RECIPES if name.startswith("iwslt_") and "zh" not in name and "rdrop" in name},
     **{f"iwslt_{pair}_rdrop": IWSLT_APART for pair in ("en-zh", "zh-en")},
+    # github.com/stevezheng23/fairseq_extension, which the authors of Cutoff name for translation: 4 GPUs x 2,048 tokens
+    "iwslt14_de_en_cutoff": {
+        **IWSLT, "rdrop-alpha": None, "rdrop-cutoff": "token", "rdrop-cutoff-rate": "0.05", "rdrop-cutoff-ce": "1.0",
+        "rdrop-cutoff-js": "5.0", "attention-dropout": "0.1", "activation-dropout": "0.1", "lr": "7e-4",
+        "adam-eps": "1e-9", "warmup-updates": "6000", "max-epoch": "100", "tokens-per-update": str(2048 * 4),
+    },
     "wmt14_en_de_big_rdrop": {**WMT, "lr": "1e-3", "warmup-updates": "6000", "tokens-per-update": str(4096 * 16 * 8)},
     "wmt14_en_fr_big_rdrop": WMT,
     "cnndm_bart_large_rdrop": {

@@ -50,7 +50,11 @@ class ValidationRouge:
         return {**sums, COUNT: float(len(generated))}
 
     def first(self, dataset: Any, articles: int, max_tokens: int, model: torch.nn.Module) -> dict[str, float]:
-        """The same sums over this worker's share of the first `articles` of a data set, in separate batches."""
+        """The same sums over the first `articles` of a data set, in separate batches that the workers share.
+
+        Worker 0 returns them for all, the others zeros: with fewer batches in the set than workers, fairseq drops what
+        workers without a batch log. Every worker has to call this.
+        """
         batches = batches_of(dataset.src_sizes[:articles], max_tokens)
         rank, world = worker()
         device = next(model.parameters()).device
@@ -60,7 +64,9 @@ class ValidationRouge:
             sample = utils.move_to_cuda(sample, device) if device.type == "cuda" else sample
             for name, value in self(sample, model).items():
                 sums[name] += value
-        return sums
+        if world > 1:
+            sums = distributed_utils.all_reduce_dict(sums, device, distributed_utils.get_data_parallel_group())
+        return {name: float(value) if rank == 0 else 0.0 for name, value in sums.items()}
 
     def _text(self, tokens: torch.Tensor) -> str:
         dictionary = self.task.target_dictionary
