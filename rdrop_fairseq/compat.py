@@ -98,6 +98,27 @@ def explain(path: str, error: Exception) -> str:
     )
 
 
+def naming_other_sizes(load: Callable[..., Any]) -> Callable[..., Any]:
+    """fairseq's load_model_ensemble_and_task, with the first weight of another size in one sentence: most often the
+    data directory has another dictionary than the one trained with."""
+
+    @functools.wraps(load)
+    def wrapped(filenames: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return load(filenames, *args, **kwargs)
+        except RuntimeError as error:
+            found = re.search(r"size mismatch for (\S+): .*?(\[[\d, ]*\]).*?(\[[\d, ]*\])", str(error))
+            if found is None:
+                raise
+            name, saved, built = found.groups()
+            raise UserError(
+                f"checkpoint {':'.join(filenames)} has {name} of size {saved}, this data directory makes it {built}: "
+                "give the data directory whose dictionaries it was trained with"
+            ) from error
+
+    return wrapped
+
+
 def bf16_without_tpu(parse: Callable[..., Any]) -> Callable[..., Any]:
     """fairseq's parse_args_and_arch without the TPU that it takes --bf16 to ask for, once the only device with bf16,
     unless torch_xla is installed."""
@@ -228,6 +249,9 @@ def apply() -> None:
         os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
     if not hasattr(checkpoint_utils.load_checkpoint_to_cpu, "__wrapped__"):
         checkpoint_utils.load_checkpoint_to_cpu = load_checkpoint_safely(checkpoint_utils.load_checkpoint_to_cpu)
+    if not hasattr(checkpoint_utils.load_model_ensemble_and_task, "__wrapped__"):
+        loaded = checkpoint_utils.load_model_ensemble_and_task
+        checkpoint_utils.load_model_ensemble_and_task = naming_other_sizes(loaded)
     if not hasattr(options.parse_args_and_arch, "__wrapped__"):
         options.parse_args_and_arch = bf16_without_tpu(options.parse_args_and_arch)
     if not hasattr(distributed_utils.broadcast_object, "__wrapped__"):
