@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 from fairseq.binarizer import BinarizeSummary
+from warm_python import REAL
 
 from rdrop_fairseq import files
 from rdrop_fairseq.corpus import binarize
@@ -76,6 +77,7 @@ def test_a_killed_worker_ends_it_in_one_sentence(text, tmp_path, monkeypatch):
     killed += "os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGKILL))\n"
     (tmp_path / "sitecustomize.py").write_text(killed)  # Python runs it in every process that it starts
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{files.PACKAGE.parent}")
+    monkeypatch.setattr(binarize.sys, "executable", REAL)  # a warm one has started before
     with pytest.raises(UserError, match=r"failed on .*: a worker process was killed, .*: use fewer --workers$"):
         binarize.binarize(text, tmp_path / "bin", "de", "en", workers=2)
     assert [path.name for path in tmp_path.iterdir() if "bin" in path.name] == []
