@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 from typing import Optional
@@ -47,6 +48,9 @@ COMMANDS = {
     "benchmark": ("rdrop_fairseq.benchmark.run", "time and memory beside other implementations"),
 }
 
+# A place that cannot be written or read, or has no room: no fault of the program.
+PLACES = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOSPC, errno.EDQUOT}
+
 
 def usage() -> str:
     """One line per command."""
@@ -73,6 +77,12 @@ def main(argv: Optional[list[str]] = None) -> int:
             except BrokenPipeError:  # the reader of our output has gone (`| head`): nothing is wrong
                 sys.stderr.close()
                 return 141
+            except OSError as error:
+                if error.errno not in PLACES or not error.filename:
+                    raise
+                way_out = "give it rights or room, or name another path"
+                print(f"error: {error.filename}: {error.strerror}: {way_out}", file=sys.stderr)
+                return 1
     print(f"unknown command: {' '.join(argv[:2]) or '(none)'}\n{usage()}", file=sys.stderr)
     return 2
 

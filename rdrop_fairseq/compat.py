@@ -3,8 +3,8 @@
 torch >= 2.6 unpickles only types on an allow-list. fairseq checkpoints hold a few more than tensors and containers:
 they are added here; nothing that could run code is. torch < 2.6, which unpickles anything, is set to behave as later
 versions do. numpy 2 has no numpy.compat, whose `long` fairseq asks for under --sample-break-mode eos and
---num-batch-buckets. Under --amp fairseq divides gradients by the loss scale twice. fairseq's functions that are wrapped
-here have no hook.
+--num-batch-buckets. Under --amp fairseq divides gradients by the loss scale twice. fairseq-preprocess waits for ever if
+one of its workers is killed. fairseq's functions that are wrapped here have no hook.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import atexit
 import contextlib
 import functools
 import importlib.util
+import multiprocessing
 import os
 import pickle
 import queue
@@ -27,7 +28,7 @@ from typing import Any, Callable
 import numpy as np
 import torch
 
-from rdrop_fairseq.errors import UserError
+from rdrop_fairseq.errors import WORKER_KILLED, UserError
 
 TRUST = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 LAST_BATCH = 20.0  # seconds at most that the exit waits for reading threads
@@ -97,6 +98,27 @@ def explain(path: str, error: Exception) -> str:
     )
 
 
+def naming_other_sizes(load: Callable[..., Any]) -> Callable[..., Any]:
+    """fairseq's load_model_ensemble_and_task, with the first weight of another size in one sentence: most often the
+    data directory has another dictionary than the one trained with."""
+
+    @functools.wraps(load)
+    def wrapped(filenames: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return load(filenames, *args, **kwargs)
+        except RuntimeError as error:
+            found = re.search(r"size mismatch for (\S+): .*?(\[[\d, ]*\]).*?(\[[\d, ]*\])", str(error))
+            if found is None:
+                raise
+            name, saved, built = found.groups()
+            raise UserError(
+                f"checkpoint {':'.join(filenames)} has {name} of size {saved}, this data directory makes it {built}: "
+                "give the data directory whose dictionaries it was trained with"
+            ) from error
+
+    return wrapped
+
+
 def bf16_without_tpu(parse: Callable[..., Any]) -> Callable[..., Any]:
     """fairseq's parse_args_and_arch without the TPU that it takes --bf16 to ask for, once the only device with bf16,
     unless torch_xla is installed."""
@@ -163,13 +185,61 @@ def finish_readers() -> None:
                 reader._queue.get(timeout=0.05)
 
 
+class ProcessPerTask:
+    """What fairseq-preprocess needs of multiprocessing.Pool, in which it runs as many tasks as there are processes.
+
+    If the kernel kills one of Pool's workers (for memory), Pool starts another, but not the task again, and join waits
+    for ever. Here `get` raises UserError.
+    """
+
+    def __init__(self, processes: int) -> None:
+        """processes: as many as there will be tasks."""
+
+    def apply_async(self, function: Callable[..., Any], args: Any = (), kwds: Any = None) -> Any:
+        """Starts the call; the result's `get` waits for its value."""
+        receiver, sender = multiprocessing.Pipe(duplex=False)
+        # a daemon ends with this process
+        process = multiprocessing.Process(target=_answer, args=(sender, function, args, kwds or {}), daemon=True)
+        process.start()
+        sender.close()  # the worker's is the only one: if the worker dies, recv ends
+
+        def get() -> Any:
+            try:
+                value, error = receiver.recv()
+            except EOFError:
+                process.join()
+                if (process.exitcode or 0) < 0:
+                    raise UserError(WORKER_KILLED) from None
+                raise
+            if error is not None:
+                raise error
+            return value
+
+        return SimpleNamespace(get=get)
+
+    def close(self) -> None:
+        """As Pool's: no more tasks."""
+
+    def join(self) -> None:
+        """`get` waits."""
+
+
+def _answer(sender: Any, function: Callable[..., Any], args: Any, kwds: Any) -> None:
+    try:
+        sender.send((function(*args, **kwds), None))
+    except Exception as error:
+        sender.send((None, error))
+
+
 def apply() -> None:
     """Register the types, wrap fairseq's functions; needs fairseq. Doing it twice changes nothing."""
-    from fairseq import checkpoint_utils, options
+    from fairseq import binarizer, checkpoint_utils, options
+    from fairseq.data import dictionary
     from fairseq.distributed import utils as distributed_utils
     from fairseq.optim.amp_optimizer import AMPOptimizer
 
     AMPOptimizer.step = step_unscaled
+    binarizer.Pool = dictionary.Pool = ProcessPerTask
     allow_fairseq_checkpoints()
     atexit.unregister(finish_readers)
     atexit.register(finish_readers)
@@ -179,6 +249,9 @@ def apply() -> None:
         os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
     if not hasattr(checkpoint_utils.load_checkpoint_to_cpu, "__wrapped__"):
         checkpoint_utils.load_checkpoint_to_cpu = load_checkpoint_safely(checkpoint_utils.load_checkpoint_to_cpu)
+    if not hasattr(checkpoint_utils.load_model_ensemble_and_task, "__wrapped__"):
+        loaded = checkpoint_utils.load_model_ensemble_and_task
+        checkpoint_utils.load_model_ensemble_and_task = naming_other_sizes(loaded)
     if not hasattr(options.parse_args_and_arch, "__wrapped__"):
         options.parse_args_and_arch = bf16_without_tpu(options.parse_args_and_arch)
     if not hasattr(distributed_utils.broadcast_object, "__wrapped__"):

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import argparse
 
+WORKER_KILLED = "a worker process was killed, perhaps for memory: use fewer --workers"
+
 
 class UserError(ValueError):
     """Bad input. The message is one sentence that names the input and the way out; commands print no traceback."""

@@ -2,7 +2,8 @@
 # Shared by every script here: strict mode, where the project is, its Python, and how progress is told.
 set -euo pipefail
 
-ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# without CDPATH: cd would print the directory that it finds by it
+ROOT=$(CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 VENV=${RDROP_VENV:-$ROOT/.venv}
 
 say() { printf '[%s] %s\n' "$(date +%H:%M:%S)" "$*" >&2; }

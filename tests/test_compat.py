@@ -72,6 +72,15 @@ def test_interactive(corpus, run, tmp_path, capsys):
     assert "H-1\t" in out
 
 
+def test_a_checkpoint_of_another_dictionary_is_one_sentence(corpus, run, tmp_path):
+    for language in ("xx", "yy"):
+        words = (corpus / f"dict.{language}.txt").read_text() + "one-more 1\n"
+        (tmp_path / f"dict.{language}.txt").write_text(words)
+    words = [str(run / "checkpoint_last.pt")], {"data": str(tmp_path)}
+    with pytest.raises(UserError, match=r"_last\.pt has \S+embed_tokens\S+ of size \[20, 16\], .* it \[21, 16\]: give"):
+        checkpoint_utils.load_model_ensemble_and_task(*words)
+
+
 def test_validate(corpus, run, monkeypatch):
     from fairseq_cli import validate
 

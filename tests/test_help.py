@@ -74,6 +74,13 @@ def test_every_script_says_what_it_does_and_installs_nothing(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_scripts_find_the_project_where_cdpath_is_set() -> None:
+    """cd prints the directory that it finds by CDPATH."""
+    words = ["bash", "-c", 'source scripts/lib.sh; printf %s "$ROOT"']
+    done = subprocess.run(words, cwd=ROOT, env={**os.environ, "CDPATH": "."}, capture_output=True, text=True)
+    assert done.stdout == str(ROOT)
+
+
 def test_words_after_two_dashes_are_another_programs() -> None:
     assert asks_for_help(["train", "-h"])
     assert asks_for_help(["train", "a", "--help", "--", "--x"])

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 import subprocess
 import sys
+
+import pytest
 
 from rdrop_fairseq import __main__ as cli
 from rdrop_fairseq.errors import UserError
@@ -24,6 +28,26 @@ def test_bad_input_is_one_line_and_status_1(monkeypatch, capsys):
     monkeypatch.setattr(importlib.import_module("rdrop_fairseq.corpus.filters"), "main", fail)
     assert cli.main(["tokenize"]) == 1
     assert capsys.readouterr().err == "error: no file a.txt: name one that exists\n"
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.EEXIST, errno.EDQUOT])
+def test_a_place_that_cannot_be_written_is_one_line_and_status_1(number, monkeypatch, capsys):
+    def fail(argv, prog):
+        raise OSError(number, os.strerror(number), "/out/of reach")
+
+    monkeypatch.setattr(importlib.import_module("rdrop_fairseq.corpus.filters"), "main", fail)
+    assert cli.main(["tokenize"]) == 1
+    said = f"error: /out/of reach: {os.strerror(number)}: give it rights or room, or name another path\n"
+    assert capsys.readouterr().err == said
+
+
+def test_another_error_of_the_system_stays_what_it_is(monkeypatch):
+    def fail(argv, prog):
+        raise PermissionError(errno.EPERM, "no signal to that process")
+
+    monkeypatch.setattr(importlib.import_module("rdrop_fairseq.corpus.filters"), "main", fail)
+    with pytest.raises(PermissionError):
+        cli.main(["tokenize"])
 
 
 def test_text_filters_import_neither_torch_nor_fairseq():

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rdrop_fairseq import files
-from rdrop_fairseq.errors import UserError, install
+from rdrop_fairseq.errors import WORKER_KILLED, UserError, install
 
 SPLITS = ("train", "valid", "test")
 COUNTED = re.compile(r"\[(\S+)\] (\S+): (\d+) sents, (\d+) tokens, (\S+)% replaced")  # 3.68e-05% is a share, too
@@ -78,6 +78,8 @@ def _preprocess(
     part = files.temporary(destination)
     files.remove(part)
     part.parent.mkdir(parents=True, exist_ok=True)
+    # the plugin, for compat's processes in place of fairseq's pool, which waits for ever for a worker that was killed
+    command = [*command, "--user-dir", str(files.PACKAGE)]
     try:
         said = _run([*command, "--destdir", str(part.resolve()), "--workers", str(workers)], text)
         (part / "preprocess.log").unlink(missing_ok=True)  # its times and paths are in the manifest, or of no use
@@ -106,6 +108,11 @@ def _run(command: Sequence[str], directory: Path) -> str:
     if process.returncode:
         if any("No module named" in line and "fairseq_cli" in line for line in said):
             raise UserError(f"fairseq is not installed: {install('fairseq')}")
+        if process.returncode < 0:
+            signal = f"killed by signal {-process.returncode}"
+            raise UserError(f"fairseq-preprocess was {signal} on {directory}, perhaps for memory: use fewer --workers")
+        if any(WORKER_KILLED in line for line in said):
+            raise UserError(f"fairseq-preprocess failed on {directory}: {WORKER_KILLED}")
         last = next((line.strip() for line in reversed(said) if line.strip()), "no message")
         raise UserError(f"fairseq-preprocess failed on {directory} ({last}): mend that and run the same command again")
     return "".join(said)

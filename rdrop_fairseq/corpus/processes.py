@@ -14,7 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import IO, Any, Callable, TypeVar
 
-from rdrop_fairseq.errors import UserError
+from rdrop_fairseq.errors import WORKER_KILLED, UserError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -47,7 +47,7 @@ def in_order(
             while pending:
                 yield pending.popleft().result()
         except BrokenProcessPool as error:
-            raise UserError("a worker process was killed, perhaps for memory: use fewer --workers") from error
+            raise UserError(WORKER_KILLED) from error
         finally:
             for future in pending:
                 future.cancel()

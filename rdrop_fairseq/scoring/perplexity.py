@@ -49,6 +49,8 @@ def score(checkpoint: Path, data: Path, split: str, tokens: int, context: int, f
     words = [str(data), "--path", str(checkpoint), "--gen-subset", split, "--sample-break-mode", "none"]
     words += ["--tokens-per-sample", str(tokens), "--context-window", str(context)]
     words += ["--batch-size", str(SENTENCES), "--softmax-batch", str(SOFTMAX_BATCH), *further]
+    # A batch's context is what the process that loads it has loaded last: with several of them, another block's words.
+    words += ["--num-workers", "0"]
     blocks, found = _run(options.get_eval_lm_parser(), words, eval_lm.main, eval_lm)
     if len(blocks) <= max(blocks, default=0):  # numbers are missing: fairseq skips what the model does not take
         raise UserError(

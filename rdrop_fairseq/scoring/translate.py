@@ -126,6 +126,8 @@ def translate(command: Sequence[str], output: Path, sentences: int | None) -> Ge
                 sys.stderr.buffer.flush()
     if process.returncode:
         lines = [line.strip() for line in re.split(r"[\r\n]+", tail.decode(errors="replace")) if line.strip()]
+        if lines and "UserError: " in lines[-1]:
+            raise UserError(lines[-1].partition("UserError: ")[2])
         raise UserError(
             f"fairseq-generate stopped with status {process.returncode} ({lines[-1] if lines else 'no message'}); "
             "options for it go after --, for example -- --max-tokens 4000 if memory ran out"

@@ -50,6 +50,10 @@ class SentencePredictionRDropTask(
             )
         return task
 
+    def state_dict(self) -> dict[str, Any]:
+        """The task's part of a checkpoint: with the classes, since another data directory may number them otherwise."""
+        return {**super().state_dict(), "class_names": list(self.class_names)}
+
     def load_dataset(self, split: str, combine: bool = False, **kwargs: Any) -> Any:
         """Loads a split as fairseq does and checks every label. Raises UserError for one that is not a class of the
         head."""

@@ -61,6 +61,7 @@ def prepare(args: argparse.Namespace, extra: list[str], way_out: str = "--save-d
         if option in RESERVED:
             raise UserError(f"{option} is set by the launcher: leave it out, see --processes and --nodes")
     words, seen = options.check(experiment, extra, data)
+    options.check_criterion(seen)
     check_data(data, getattr(seen, "source_lang", None), getattr(seen, "target_lang", None),
                experiment.own.get("prepare"))
     save_dir = choose_save_dir(args.root, experiment, extra, seen)

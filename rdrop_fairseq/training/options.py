@@ -74,6 +74,24 @@ def check(experiment: Experiment, extra: list[str], data: str) -> tuple[list[str
     return words, parse([data, *words, *extra], str(experiment.path))
 
 
+def check_criterion(seen: argparse.Namespace) -> None:
+    """Raises UserError for values that a criterion of this package would refuse once the training has begun.
+
+    It is built for a stand-in of the task: no data are read.
+    """
+    from fairseq.criterions import CRITERION_REGISTRY
+    from fairseq.data import Dictionary
+    from fairseq.tasks import TASK_REGISTRY
+
+    from rdrop_fairseq.criterions.multi_view import MultiView
+
+    criterion, task = CRITERION_REGISTRY[seen.criterion], TASK_REGISTRY[seen.task]
+    if issubclass(criterion, MultiView):
+        parts = dict.fromkeys(("source_dictionary", "target_dictionary"), Dictionary())
+        hands_over = getattr(task, "hands_over_num_updates", False)
+        criterion.build_criterion(seen, type(task.__name__, (), {**parts, "hands_over_num_updates": hands_over})())
+
+
 def parse(words: list[str], source: str) -> argparse.Namespace:
     """fairseq's view of a whole command line. Raises UserError with `source` in front of argparse's words."""
     from fairseq import options

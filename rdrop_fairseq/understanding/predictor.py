@@ -33,6 +33,7 @@ class Predictor:
         name = checkpoint.option(state, "task", "_name") or checkpoint.option(state, "task", "task")
         if not str(name).startswith("sentence_prediction"):
             raise UserError(f"{path} was trained on the task {name}, not on sentence_prediction_rdrop: give another")
+        trained = (state.get("task_state") or {}).get("class_names")
         del state
         lacking = [file for file in (ENCODER, MERGES) if not (data / file).is_file()]
         if lacking:
@@ -46,6 +47,16 @@ class Predictor:
         # Not the class_names of our task: fairseq's own numbers its labels the same way, and has none.
         numbers = self.task.cfg.regression_target
         self.classes: tuple[str, ...] = () if numbers else labels.names(self.task.label_dictionary)
+        if trained is not None and tuple(trained) != self.classes:
+            raise UserError(
+                f"{data} has the classes {', '.join(self.classes)} in this order, {path} was trained on "
+                f"{', '.join(trained)}: give the data directory that it was trained on"
+            )
+        if not numbers and len(self.classes) != self.task.cfg.num_classes:
+            raise UserError(
+                f"{data} has {len(self.classes)} classes, {path} was trained on {self.task.cfg.num_classes}: give the "
+                "data directory that it was trained on"
+            )
 
     def encode(self, sentences: Sequence[str]) -> Tensor:
         """Token ids of a sentence or pair as the task makes them: <s> a </s> </s> b </s>, cut to the model's length."""

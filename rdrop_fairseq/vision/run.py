@@ -96,20 +96,21 @@ def start_each(processes: int, argv: list[str]) -> int:
     return 0
 
 
+def fetch(options: Options, fresh: bool) -> tuple[data.Splits, torch.nn.Module]:
+    """Data and model, downloaded where they are not there. A checkpoint has all weights: only a fresh training needs
+    those of a published model."""
+    splits = data.load(options)
+    torch.manual_seed(options.seed)
+    return splits, models.build(options if fresh else dataclasses.replace(options, init="random"))
+
+
 def prepare(options: Options, workers: Workers, record: Record) -> tuple[Trainer, data.Splits, int]:
-    """Model and data, downloaded by the first worker alone, and how many updates are done."""
+    """Model and data, downloaded by one worker, and how many updates are done."""
     gpu = workers.device.type == "cuda"
     hardware = Hardware(1, torch.cuda.get_device_capability(workers.device)) if gpu else Hardware(0)
     precision = hardware.precision(options.precision)
     state = record.restore()
-    if not workers.first:
-        workers.wait()
-    splits = data.load(options)
-    torch.manual_seed(options.seed)
-    # a checkpoint has all weights: it needs none of a published model
-    model = models.build(dataclasses.replace(options, init="random") if state else options)
-    if workers.first:
-        workers.wait()
+    splits, model = workers.in_turn(lambda: fetch(options, fresh=not state))
     trainer = Trainer(model, options, workers, precision)
     done = trainer.restore(state) if state else 0
     if workers.total(done) != done * workers.world:

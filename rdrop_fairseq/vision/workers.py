@@ -6,14 +6,16 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Callable, TypeVar
 
 import torch
 import torch.distributed as distributed
 import torch.distributed.nn  # imported within a group, it keeps that alive, whose threads may abort the process at exit
 from torch import Tensor, nn
 
+Found = TypeVar("Found")
 CPU = torch.device("cpu")
-DOWNLOAD = timedelta(hours=2)  # the others wait while the first worker fetches data and weights
+DOWNLOAD = timedelta(hours=2)  # the others wait while one fetches data and weights
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Workers:
     rank: int = 0
     world: int = 1
     device: torch.device = CPU
+    local: int = 0  # number among those of its machine
 
     @property
     def first(self) -> bool:
@@ -55,14 +58,25 @@ class Workers:
         if self.world > 1:
             distributed.barrier()
 
+    def in_turn(self, fetch: Callable[[], Found]) -> Found:
+        """What `fetch` returns, which may download: on the first worker, then on one of each machine, then on the rest.
+        So one downloads into a folder that all machines share, else one on each machine; the rest find it there."""
+        turn = 0 if self.first else 1 if self.local == 0 else 2
+        for _ in range(turn):
+            self.wait()
+        found = fetch()
+        for _ in range(2 - turn):
+            self.wait()
+        return found
+
 
 def join() -> Workers:
     """This process by torchrun's environment: a GPU for each where there are any, else the CPU."""
-    device = CPU
+    device, local = CPU, int(os.environ.get("LOCAL_RANK", "0"))
     if torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Workers(device=device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=DOWNLOAD)
-    return Workers(distributed.get_rank(), distributed.get_world_size(), device)
+    return Workers(distributed.get_rank(), distributed.get_world_size(), device, local)

@@ -6,7 +6,9 @@ from collections import Counter
 
 import pytest
 from fairseq.binarizer import BinarizeSummary
+from warm_python import REAL
 
+from rdrop_fairseq import files
 from rdrop_fairseq.corpus import binarize
 from rdrop_fairseq.errors import UserError
 
@@ -69,6 +71,27 @@ def test_a_failure_is_one_sentence_and_leaves_the_old_data(text, tmp_path):
         binarize.binarize(tmp_path / "text", tmp_path / "bin", "de", "en")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bin", "text"]
     assert [path.name for path in (tmp_path / "bin").iterdir()] == ["old"]
+
+
+def test_a_killed_worker_ends_it_in_one_sentence(text, tmp_path, monkeypatch):
+    """fairseq's pool would wait for ever; here the alarm then ends it, with another message."""
+    killed = "import os, signal\nsignal.alarm(60)\n"
+    killed += "os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGKILL))\n"
+    (tmp_path / "sitecustomize.py").write_text(killed)  # Python runs it in every process that it starts
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{files.PACKAGE.parent}")
+    monkeypatch.setattr(binarize.sys, "executable", REAL)  # a warm one has started before
+    with pytest.raises(UserError, match=r"failed on .*: a worker process was killed, .*: use fewer --workers$"):
+        binarize.binarize(text, tmp_path / "bin", "de", "en", workers=2)
+    assert [path.name for path in tmp_path.iterdir() if "bin" in path.name] == []
+
+
+def test_a_killed_process_ends_in_one_sentence(text, tmp_path, monkeypatch):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho INFO: binarizing\nkill -9 $$\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(binarize.sys, "executable", str(python))
+    with pytest.raises(UserError, match=r"was killed by signal 9 on .*, perhaps for memory: use fewer --workers$"):
+        binarize.binarize(text, tmp_path / "bin", "de", "en")
 
 
 def test_an_empty_set_is_named_before_fairseq_fails_on_it(text, tmp_path):

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from tiny_training import run_script, succeed
 
+from rdrop_fairseq.scoring import perplexity
+
 pytestmark = pytest.mark.usefixtures("warm")
 WORDS = ["the", "of", "and", "river", "castle", "king", "song", "@-@", "@,@", "<unk>", "=", "was", "built", "near"]
 SHAPE = """
@@ -87,6 +89,9 @@ def test_trained_scored_and_compared(data: Path, tmp_path: Path, name: str) -> N
         assert 1 < total < 2 * len(WORDS)
     if name == "adaptive":
         return
+    trained, words = tmp_path / "run" / "checkpoint_last.pt", ["--cpu", "--num-workers", "2"]
+    loaded = perplexity.score(trained, data, "test", 32, 24, words)
+    assert loaded["block_nll"] == pytest.approx(found["block_nll"])  # each in its own context
     printed = succeed("score_perplexity.sh", "compare", results[0], results[0])
     assert "difference +0.00" in printed
     assert "p 1.0000" in printed

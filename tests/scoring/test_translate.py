@@ -94,6 +94,8 @@ def test_a_run_that_fails_or_stops_early(tmp_path):
 
     with pytest.raises(UserError, match=r"stopped with status 3 \(CUDA out of memory\).* -- --max-tokens"):
         run("import sys; print('H-0\\t-1\\ta'); print('50%\\r\\nCUDA out of memory\\n', file=sys.stderr); sys.exit(3)")
+    with pytest.raises(UserError, match=r"^checkpoint a has .*: give another$"):  # ours: it has a way out
+        run("import sys; sys.exit('x.errors.UserError: checkpoint a has other words: give another')")
     with pytest.raises(UserError, match="stopped with status -9"):
         run("import os; os.kill(os.getpid(), 9)")
     with pytest.raises(UserError, match="did not finish"):

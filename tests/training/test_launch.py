@@ -202,6 +202,27 @@ def test_what_the_launcher_settles_is_not_given_twice(plan, option: str) -> None
         plan(extra=(option,))
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--rdrop-alpha", "-1"), "alpha must be a finite number >= 0, got -1.0"),
+        (("--rdrop-passes", "1"), "--rdrop-passes must be at least 2, got 1"),
+        (("--label-smoothing", "1"), r"--label-smoothing must be in \[0, 1\), got 1.0"),
+    ],
+)
+def test_what_the_criterion_would_refuse_is_told_before_anything_is_written(plan, words, message) -> None:
+    with pytest.raises(UserError, match=message):
+        plan(extra=words)
+
+
+@pytest.mark.parametrize("name", ["iwslt14_de_en_simcut", "glue_rte_roberta_large_rdrop", "wikitext103_adaptive_rdrop"])
+def test_every_criterion_is_checked_without_data(name: str) -> None:
+    config = read_config(find_config(name, ROOT), name)
+    options.check_criterion(options.check(config, [], "DATA")[1])
+    with pytest.raises(UserError, match="alpha must be a finite number"):
+        options.check_criterion(options.check(config, ["--rdrop-alpha=-1"], "DATA")[1])
+
+
 def test_the_printed_command_can_be_pasted(plan) -> None:
     import shlex
 

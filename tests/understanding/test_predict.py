@@ -63,16 +63,34 @@ def test_a_checkpoint_of_another_task(tmp_path: Path) -> None:
         predict.write_submission(stand_in, TASKS["rte"], tmp_path, 8)  # type: ignore[arg-type]
 
 
+def with_bpe(data: Path, gpt2_files: Path) -> Path:
+    for file in ("encoder.json", "vocab.bpe"):
+        shutil.copy(gpt2_files / file, data)
+    return data
+
+
 def test_a_checkpoint_of_fairseqs_own_task(tmp_path: Path, gpt2_files: Path) -> None:
     """Its labels are the classes of label/dict.txt, in that order; with --regression-target they are numbers."""
     for name, classes in (("classes", ("yes", "no")), ("numbers", ())):
-        data = write_sentences(tmp_path / name, classes)
-        for file in ("encoder.json", "vocab.bpe"):
-            shutil.copy(gpt2_files / file, data)
+        data = with_bpe(write_sentences(tmp_path / name, classes), gpt2_files)
         words = [*PLAIN, "--task", "sentence_prediction", "--save-dir", tmp_path / f"{name} run", "--max-update", "1"]
         words += [] if classes else ["--regression-target", "--num-classes", "1"]
         tiny_fairseq.run(config(data, *words))
         assert Predictor(tmp_path / f"{name} run" / "checkpoint_last.pt", data).classes == classes
+    more = with_bpe(write_sentences(tmp_path / "more", ("a", "b", "c")), gpt2_files)
+    with pytest.raises(UserError, match=r"more has 3 classes, .*checkpoint_last\.pt was trained on 2: give the data"):
+        Predictor(tmp_path / "classes run" / "checkpoint_last.pt", more)
+
+
+def test_another_tasks_data_does_not_swap_the_classes(tmp_path: Path, gpt2_files: Path) -> None:
+    """As QQP's and MRPC's do, whose more frequent class comes first."""
+    data = with_bpe(write_sentences(tmp_path / "trained", ("1", "0")), gpt2_files)
+    other = with_bpe(write_sentences(tmp_path / "other", ("0", "1")), gpt2_files)
+    tiny_fairseq.run(config(data, *PLAIN, "--save-dir", tmp_path / "run", "--max-update", "1"))
+    trained = tmp_path / "run" / "checkpoint_last.pt"
+    assert Predictor(trained, data).classes == ("1", "0")
+    with pytest.raises(UserError, match=r"has the classes 0, 1 in this order, .* was trained on 1, 0: give the data"):
+        Predictor(trained, other)
 
 
 def test_the_table_has_median_and_best(tmp_path: Path) -> None:

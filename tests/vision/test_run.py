@@ -14,6 +14,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +151,29 @@ def test_two_processes_are_one_and_need_no_fairseq(tmp_path: Path, monkeypatch) 
         for name in ("train_loss", "train_nll", "train_kl", "train_accuracy", "valid_nll", "valid_accuracy"):
             assert float(first[name]) == pytest.approx(float(second[name]), rel=1e-4)
         assert float(first["train_kl"]) > 1e-4
+
+
+@pytest.mark.parametrize(("folders", "downloads"), [(("shared", "shared"), 1), (("one", "two"), 2)])
+def test_each_folder_is_downloaded_into_once(folders, downloads: int, tmp_path: Path, monkeypatch) -> None:
+    """Two machines of two workers, as threads."""
+    barrier, begun = threading.Barrier(4, timeout=20), []
+    monkeypatch.setattr(Workers, "wait", lambda self: barrier.wait())
+
+    def work(rank: int) -> bool:
+        image = tmp_path / folders[rank // 2]
+
+        def download() -> bool:
+            if not image.exists():
+                begun.append(rank)
+                time.sleep(0.1)  # in which another one would begin it, too
+                image.touch()
+            return True
+
+        return Workers(rank, 4, local=rank % 2).in_turn(download)
+
+    with ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(work, range(4)))
+    assert begun == [0, 2][:downloads]
 
 
 @pytest.mark.parametrize(
