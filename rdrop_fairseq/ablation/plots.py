@@ -88,20 +88,18 @@ def gap_plot(curves: Curves, clock: str, path: Path) -> Optional[Path]:
 
 
 def envelope_plot(curves: Mapping[str, Sequence[Sequence[Point]]], clock: str, path: Path) -> Optional[Path]:
-    """Best validation score over seconds: a line per system, and the envelope, labelled where another system takes the
-    lead. curves: of finished trainings. None if there are none."""
+    """Best validation score over seconds: a line per system, broad where the system leads. curves: of finished trainings.
+    None if there are none."""
     found = envelope(curves, clock, every_validation=True)
     if found is None:
         return None
     figure, plot = _picture(CLOCKS[clock], f"best validation {LABELS[found.metric]} so far")
     best = [found.best(place) for place in range(len(found.seconds))]
-    plot.step(found.seconds, [score for _, score in best], where="post", color="black", linewidth=4, alpha=0.3)
     for number, (name, scores) in enumerate(found.scores.items()):
         plot.step(found.seconds, [math.nan if score is None else score for score in scores], where="post",
                   color=_colour(number), linewidth=1, label=name)  # fmt: skip
-    for place, (name, score) in enumerate(best):
-        if not place or name != best[place - 1][0]:
-            plot.annotate(name, (found.seconds[place], score), xytext=(4, -10), textcoords="offset points", fontsize=7)
+        leads = [score if leader == name else math.nan for leader, score in best]
+        plot.step(found.seconds, leads, where="post", color=_colour(number), linewidth=6, alpha=0.35)
     plot.set_xscale("log")
     rounded = envelope(curves, clock)
     assert rounded is not None
