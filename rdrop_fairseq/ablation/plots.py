@@ -93,7 +93,7 @@ def envelope_plot(curves: Mapping[str, Sequence[Sequence[Point]]], clock: str, p
     found = envelope(curves, clock, every_validation=True)
     if found is None:
         return None
-    figure, plot = _picture(CLOCKS[clock], f"best validation {LABELS[found.metric]} so far")
+    figure, plot = _picture(CLOCKS[clock], f"best validation {LABELS[found.metric]} so far (broad: the best system)")
     best = [found.best(place) for place in range(len(found.seconds))]
     for number, (name, scores) in enumerate(found.scores.items()):
         plot.step(found.seconds, [math.nan if score is None else score for score in scores], where="post",
