@@ -6,6 +6,7 @@ import json
 import math
 from argparse import Namespace
 
+import numpy as np
 import pytest
 
 from rdrop_fairseq.ablation import plots
@@ -120,12 +121,16 @@ def test_the_best_system_for_so_many_seconds():
     assert envelope({"baseline": [[]]}, "cpu") is None
 
 
-def test_the_envelope_is_drawn_and_named(tmp_path):
+def test_the_leader_of_each_second_is_drawn_broad(tmp_path):
     figures, _ = drawn(plots.envelope_plot, CURVES, "cpu", tmp_path / "envelope.png")
-    upper = figures[0].lines[0]
-    assert list(upper.get_xdata()) == [30, 60, 61, 100, 110, 130, 240, 300]
-    assert list(upper.get_ydata()) == [3.5, 5.0, 7.0, 7.0, 7.0, 7.0, 7.0, 8.5]
-    assert [text.get_text() for text in figures[0].texts] == ["baseline", "alpha=1"]
+    names, broad = [line.get_label() for line in figures[0].lines[::2]], figures[0].lines[1::2]
+    assert names == ["baseline", "alpha=1"]
+    for line in broad:
+        assert list(line.get_xdata()) == [30, 60, 61, 100, 110, 130, 240, 300]
+    assert np.nansum([line.get_ydata() for line in broad], axis=0).tolist() == [3.5, 5.0, 7.0, 7.0, 7.0, 7.0, 7.0, 8.5]
+    assert [names[np.isfinite(scores).argmax()] for scores in zip(*(line.get_ydata() for line in broad))] == (
+        ["baseline"] * 7 + ["alpha=1"]
+    )
 
 
 def test_less_nll_is_better():
