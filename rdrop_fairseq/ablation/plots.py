@@ -88,8 +88,8 @@ def gap_plot(curves: Curves, clock: str, path: Path) -> Optional[Path]:
 
 
 def envelope_plot(curves: Mapping[str, Sequence[Sequence[Point]]], clock: str, path: Path) -> Optional[Path]:
-    """Best validation score over seconds: a line per system, broad where the system leads. curves: of finished trainings.
-    None if there are none."""
+    """Best validation score over seconds: a line per system, broad where the system leads. None without any curve of a
+    finished training."""
     found = envelope(curves, clock, every_validation=True)
     if found is None:
         return None
