@@ -7,8 +7,8 @@ from typing import Any, Optional
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.loss import positions as places
 from rdrop_fairseq.loss.half import HalfLinearSweep, LinearSweep, add_product, multiply
 from rdrop_fairseq.loss.positions import DEAD, Positions
@@ -58,6 +58,16 @@ def totals(ctx: Any, chunks: Iterable[Chunk], device: torch.device, dtype: torch
     return loss, nll, kl
 
 
+def refuse_second_derivative() -> None:
+    """Raises UserError in a backward that is itself to be differentiated.
+
+    torch's once_differentiable notices only a second derivative through the incoming gradient, which is a constant 1
+    here: a Hessian or a gradient penalty would take the gradient for a constant, and come out wrong or 0.
+    """
+    if torch.is_grad_enabled():  # in a backward only with create_graph=True
+        raise UserError("the fused loss has no second derivative (create_graph=True): use impl='eager'")
+
+
 class LogitsLoss(torch.autograd.Function):
     """The loss of given logits, which are not changed. Backward sweeps over them once more: between forward and
     backward, the logits are the only tensor of their size."""
@@ -73,9 +83,9 @@ class LogitsLoss(torch.autograd.Function):
         return found
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_loss: Tensor, *_: Tensor) -> tuple[Optional[Tensor], ...]:
         """The gradient of the logits, times grad_loss before it is rounded to half precision."""
+        refuse_second_derivative()
         (logits,) = ctx.saved_tensors
         positions = ctx.positions
         grad = torch.zeros_like(logits) if positions.index.numel() < logits.size(1) else torch.empty_like(logits)
@@ -136,9 +146,9 @@ class LinearLoss(torch.autograd.Function):
         return found
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_loss: Tensor, *_: Tensor) -> tuple[Optional[Tensor], ...]:
         """The gradients of forward times grad_loss; out of place, so that a retained graph can be used again."""
+        refuse_second_derivative()
         # On a CPU a look at the value saves a copy of the weight's gradient; on a GPU the host would wait for it.
         unit = not places.waits(grad_loss) and grad_loss.item() == 1.0
         grads = [

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from loss_cases import IMPLS, KINDS, OBJECTIVES, PAD, make_case
+from torch.utils.checkpoint import checkpoint
 
+from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.loss import linear_rdrop_loss, rdrop_loss
 
 CLOSE = {"rtol": 1e-12, "atol": 1e-12}
@@ -76,11 +78,48 @@ def test_a_retained_graph_gives_the_same_gradient_again(kind, factor):
 
 
 @KINDS
-def test_a_gradient_of_the_gradient_raises(kind):
+def test_a_gradient_to_be_differentiated_is_refused(kind):
+    """Not only where nothing else depends on it: a penalty on it, or a Hessian, would silently take it as constant."""
     loss, leaves, _ = build(kind)
-    grad = torch.autograd.grad(loss, leaves[0], create_graph=True)[0]
-    with pytest.raises(RuntimeError, match=r"once_differentiable|does not require grad"):
-        grad.sum().backward()
+    with pytest.raises(UserError, match=r"no second derivative \(create_graph=True\): use impl='eager'"):
+        torch.autograd.grad(loss, leaves, create_graph=True)
+
+
+@KINDS
+def test_eager_has_a_second_derivative(kind):
+    """The way out that the refusal names: checked against differences of the gradient."""
+    case = make_case(2, positions=3)
+    rows = (case.features if kind == "linear" else case.logits).detach().requires_grad_()
+
+    def loss(rows):
+        options = {"alpha": 3.0, "ignore_index": PAD, "impl": "eager"}
+        if kind == "logits":
+            return rdrop_loss(rows, case.target, **options)[0]
+        return linear_rdrop_loss(rows, case.weight.detach(), case.target, **options)[0]
+
+    assert torch.autograd.gradgradcheck(loss, rows)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+@IMPLS
+@KINDS
+def test_recomputed_in_backward(kind, impl, reentrant):
+    """torch's checkpointing, whose reentrant kind runs a backward inside the backward."""
+    expected_loss, leaves, _ = build(kind, impl=impl)
+    expected = torch.autograd.grad(expected_loss * 3.7, leaves)
+    case = make_case(2, positions=7)
+    leaves = case.leaves() if kind == "linear" else [case.logits]
+
+    def loss(*inputs):
+        options = {"alpha": 3.0, "label_smoothing": 0.1, "ignore_index": PAD, "impl": impl}
+        if kind == "logits":
+            return rdrop_loss(*inputs, case.target, **options)[0]
+        return linear_rdrop_loss(inputs[0], inputs[1], case.target, inputs[2], **options)[0]
+
+    found = checkpoint(loss, *leaves, use_reentrant=reentrant)
+    (found * 3.7).backward()
+    torch.testing.assert_close(found, expected_loss, **CLOSE)
+    torch.testing.assert_close(tuple(leaf.grad for leaf in leaves), expected, **CLOSE)
 
 
 @KINDS
