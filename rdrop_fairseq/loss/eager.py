@@ -29,9 +29,10 @@ def eager_loss(
     lp = torch.log_softmax(logits.to(dtype), dim=-1)  # m x n x V
     p = lp.exp()
     nll = -lp.gather(-1, target.clamp_min(0).expand(m, -1).unsqueeze(-1)).squeeze(-1) * alive  # m x n
-    smooth = -lp.sum(-1) * alive  # m x n
     eps_other = label_smoothing / (classes - 1)
-    ce = (1 - label_smoothing - eps_other) * nll + eps_other * smooth
+    ce = (1 - label_smoothing - eps_other) * nll
+    if eps_other:  # or two classes masked by the lowest finite logit would add 0 * infinity
+        ce = ce + eps_other * (-lp.sum(-1) * alive)
 
     divergence = torch.zeros_like(ce[0])  # n
     for i in range(m):

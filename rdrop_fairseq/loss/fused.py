@@ -177,15 +177,19 @@ class _LinearSweep(LinearSweep):
             torch.mm(x, self.weight.t(), out=z)
         else:
             z = multiply(x, self.weight.t())
-        z_sum = x.to(self.dtype) @ self.weight_sum
         if self.bias is not None:
             z.add_(self.bias)
-            z_sum = z_sum + self.bias.sum()
+        z_sum = self._row_sums(x).view(views, rows) if self.kernel.needs_sum else None
         want_grad = any(grad is not None for grad in self.grads)
-        result = self.kernel(z.view(views, rows, classes), target, z_sum.view(views, rows), want_grad)
+        result = self.kernel(z.view(views, rows, classes), target, z_sum, want_grad)
         if result.grad is not None:
             self._accumulate(result, x.view(views, rows, -1), start, target.ne(DEAD))
         return result
+
+    def _row_sums(self, x: Tensor) -> Tensor:
+        """The sum over V of the logits of each row of x, without a look at them."""
+        sums = x.to(self.dtype) @ self.weight_sum
+        return sums if self.bias is None else sums + self.bias.sum()
 
     def _accumulate(self, chunk: Chunk, x: Tensor, start: int, alive: Tensor) -> None:
         """For G the chunk's gradient, s_i and e_i its scale and constant (both per view):

@@ -67,6 +67,12 @@ def _take_in(z, gap, top, mass, moment, total, there, RAGGED: tl.constexpr):
 
 
 @triton.jit
+def _smoothing(other, total):
+    # without smoothing the total does not count, which is infinite where classes are masked by the lowest finite logit
+    return tl.where(other > 0.0, other * total, 0.0)
+
+
+@triton.jit
 def _store(out, column, value, classes, width, RAGGED: tl.constexpr):
     value = value.to(out.dtype.element_ty)
     if RAGGED:
@@ -167,7 +173,7 @@ def sweep_rows(
     )
     lse_a = top_a + tl.log(mass_a)
     nll_a = lse_a - reference_a
-    loss = ca * (spike * nll_a + other * (classes * lse_a - sum_a))
+    loss = ca * (spike * nll_a + _smoothing(other, classes * lse_a - sum_a))
     nll = share_a * nll_a
     divergence = 0.0
     alive = tl.where(given < 0, 0.0, 1.0)
@@ -182,7 +188,7 @@ def sweep_rows(
         dot_a = wab * (moment_a / mass_a)
         dot_b = -wba * (moment_b / mass_b)
         divergence = dot_a + dot_b - (wab - wba) * (lse_a - lse_b)
-        loss += cb * (spike * nll_b + other * (classes * lse_b - sum_b)) + divergence
+        loss += cb * (spike * nll_b + _smoothing(other, classes * lse_b - sum_b)) + divergence
         nll += share_b * nll_b
         offset_a = ca - dot_a
         offset_b = cb - dot_b

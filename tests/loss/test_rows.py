@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from loss_cases import IMPLS, OBJECTIVES, make_case
+from loss_cases import IMPLS, KINDS, OBJECTIVES, Case, make_case
 
 from rdrop_fairseq.loss import linear_rdrop_loss, rdrop_loss
 
@@ -92,6 +92,22 @@ def test_an_offset_of_all_logits_of_a_row_changes_nothing(name):
         loss, _, kl = rdrop_loss(z, case.target, weights=OBJECTIVES[name], label_smoothing=0.1)
         found.append([loss, kl, *torch.autograd.grad(loss, z)])
     torch.testing.assert_close(found[0], found[1], rtol=1e-9, atol=1e-9)
+
+
+@KINDS
+@IMPLS
+@pytest.mark.parametrize("name", ["plain", "rdrop", "rdrop-three-views"])
+def test_classes_masked_by_the_lowest_finite_logit(kind, impl, name):
+    """Two of them have the sum -infinity, which counts with label smoothing only."""
+    weights = OBJECTIVES[name]
+    case = make_case(weights.views, dtype=torch.float32, padding=False)
+    with torch.no_grad():
+        case.bias[:2] = torch.finfo(torch.float32).min  # no target is 0 or 1
+    few = Case(case.features, case.weight[2:], case.bias[2:], case.target - 2)
+    (expected, *_), _ = few.call(kind, weights=weights, ignore_index=-100, impl=impl)
+    (loss, *_), leaves = case.call(kind, weights=weights, ignore_index=-100, impl=impl)
+    torch.testing.assert_close(loss, expected)
+    assert all(grad.isfinite().all() for grad in torch.autograd.grad(loss, leaves))
 
 
 def test_smoothed_cross_entropy_of_a_certain_and_wrong_model():

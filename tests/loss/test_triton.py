@@ -73,6 +73,14 @@ def test_a_position_that_does_not_count_adds_nothing(interpreted):
 
 
 @needs_triton
+def test_classes_masked_by_the_lowest_finite_logit(interpreted):
+    cases = [case for case in interpreted if case["kind"] == "masked"]
+    assert len(cases) == 2
+    for case in cases:
+        assert case["losses"][1] == pytest.approx(case["losses"][0], rel=1e-5)
+
+
+@needs_triton
 def test_an_fp16_gradient_that_overflows_is_shown(interpreted):
     """As infinity or NaN, which fairseq's loss scaling looks for; a clamped one would be taken for right."""
     [case] = [case for case in interpreted if case["kind"] == "overflow"]

@@ -109,6 +109,19 @@ def check_dead(name: str, dtype: torch.dtype) -> dict[str, float]:
     }
 
 
+def check_masked(name: str) -> list[float]:
+    """Losses of 33 classes, and of 35 of which two are masked by the lowest finite logit, without label smoothing."""
+    weights, target, losses = WEIGHTS[name], torch.tensor([0, 32, 3, 5, 7]), []
+    z = inputs("normal", weights.views, 33, torch.float32)
+    masked = torch.full((weights.views, 5, 35), torch.finfo(torch.float32).min)
+    masked[..., :33] = z
+    for logits in (z, masked):
+        sweep = TritonSweep(weights, 0.0, logits.size(-1))
+        sweep.warps = 1
+        losses.append(sweep(logits, target, None, False).loss.item())
+    return losses
+
+
 def check_overflow() -> dict[str, object]:
     """alpha 100, fp16 logits of views 10,000 apart: the gradient, 15,000, cannot be stored times its scale, 16."""
     weights, dtype = WEIGHTS["heavy"], torch.float16
@@ -207,6 +220,8 @@ if __name__ == "__main__":
     for name in ("rdrop", "asymmetric", "plain"):
         for dtype in DTYPES:
             print(json.dumps({"kind": "dead", **check_dead(name, DTYPES[dtype])}))
+    for name in ("rdrop", "plain"):
+        print(json.dumps({"kind": "masked", "losses": check_masked(name)}))
     print(json.dumps({"kind": "overflow", **check_overflow()}))
     print(json.dumps({"kind": "fallback", **check_fallback()}))
     print(json.dumps({"kind": "tf32", "said": check_tf32()}))
