@@ -29,7 +29,7 @@ class ViewWeights:
         for value in (*self.ce, *(w for row in self.kl for w in row), self.js):
             if not (math.isfinite(value) and value >= 0):
                 raise UserError(f"weights of the loss must be finite and not negative, got {value}")
-        if not (any(self.ce) or self.kl_total):
+        if not (any(self.ce) or (m > 1 and self.kl_total)):  # one view does not diverge from itself
             raise UserError("all weights of the loss are 0: nothing would be trained")
         if any(self.kl[i][i] for i in range(m)):
             raise UserError(f"KL(p_i || p_i) is 0: its weight must be 0, got {self.kl}")

@@ -62,6 +62,7 @@ def test_rdrop_needs_two_views(views):
         (((1.0, 1.0), ((0.0, math.nan), (1.0, 0.0))), "finite and not negative, got nan"),
         (((1.0,), ((0.0,),), math.inf), "finite and not negative, got inf"),
         (((0.0, 0.0), ((0.0, 0.0), (0.0, 0.0))), "nothing would be trained"),
+        (((0.0,), ((0.0,),), 2.0), "nothing would be trained"),  # one view has no Jensen-Shannon divergence
         (((1.0, 1.0), ((1.0, 0.0), (0.0, 0.0))), "its weight must be 0"),
     ],
 )
