@@ -56,18 +56,20 @@ def rdrop_loss(
     convention eps V / (V - 1)). positions: an upper bound on the number of positions that are not ignored, if the
     caller has one (fairseq's ntokens); with it, the host never waits for a GPU, and a batch without such a position
     gives 0. impl: "fused" (chunked, gradient in closed form; on a GPU a Triton kernel where it works; "fused-triton"
-    and "fused-torch" select one), "eager" (plain torch, about ten tensors of the logits' size), or "auto" (fused on CPU
-    and CUDA, else eager).
+    and "fused-torch" select one), "eager" (plain torch, about ten tensors of the logits' size; needed for a second
+    derivative and under torch.func), or "auto" (fused on CPU and CUDA, else eager).
 
     Returns (loss, nll, kl): fp32 scalars (float64 for float64 logits) in nats, summed over positions. nll: without
-    smoothing, mean over views. kl: weighted mean over pairs of views. Only loss has a gradient.
+    smoothing, mean over views. kl: weighted mean over pairs of views, 0 if none has a weight (alpha 0: it is not
+    computed). Only loss has a gradient.
 
     Raises UserError (a ValueError) for bad weights or shapes, an unknown impl, a target outside the vocabulary, more
-    positions than `positions`, or, without that bound, a batch whose positions are all ignored. Targets on a GPU are
-    checked by the device, with a RuntimeError.
+    positions than `positions`, or, without that bound, a batch whose positions are all ignored; in backward, for
+    create_graph=True with a fused impl. Targets on a GPU are checked by the device, with a RuntimeError.
     """
     impl = choose_impl(impl, logits.device)
     weights = _weights(alpha, views, weights)
+    _check_batch_first(logits, target, weights.views)
     logits, target = logits.reshape(-1, logits.size(-1)), target.reshape(-1)
     found = _positions(logits, target, logits.size(-1), weights, label_smoothing, ignore_index, positions)
     stacked = logits.view(weights.views, -1, logits.size(-1))
@@ -99,9 +101,13 @@ def linear_rdrop_loss(
     """
     impl = choose_impl(impl, features.device)
     weights = _weights(alpha, views, weights)
+    _check_batch_first(features, target, weights.views)
     features, target = features.reshape(-1, features.size(-1)), target.reshape(-1)
-    if weight.dim() != 2 or weight.size(1) != features.size(1):
-        raise UserError(f"weight must be [V, {features.size(1)}] for these features, got {list(weight.shape)}")
+    if weight.dim() != 2 or weight.size(1) != features.size(1) or hasattr(weight, "full_tensor"):  # a DTensor
+        raise UserError(
+            f"weight must be [V, {features.size(1)}], not sharded, for these features, got {type(weight).__name__} "
+            f"{list(weight.shape)}: where parameters are sharded (FSDP, ZeRO), use rdrop_loss on the model's logits"
+        )
     if bias is not None and bias.shape != weight.shape[:1]:
         raise UserError(f"bias must be [{weight.size(0)}] for this weight, got {list(bias.shape)}")
     found = _positions(features, target, weight.size(0), weights, label_smoothing, ignore_index, positions)
@@ -120,6 +126,17 @@ def _weights(alpha: Optional[float], views: int, weights: Optional[ViewWeights])
     if (alpha is None) == (weights is None):
         raise UserError("give either alpha (R-Drop) or weights (another objective), exactly one of the two")
     return weights if weights is not None else rdrop_weights(float(alpha), views)  # type: ignore[arg-type]
+
+
+def _check_batch_first(rows: Tensor, target: Tensor, views: int) -> None:
+    """Raises UserError for rows [T, m*B, ...] of targets with two dimensions, such as nn.Transformer makes by default:
+    they may be as many as is right, but view i would not be the i-th part of them."""
+    if rows.dim() == target.dim() + 1 > 2 and rows.shape[:-1] != (views * target.size(0), *target.shape[1:]):
+        expected = [views * target.size(0), *target.shape[1:]]
+        raise UserError(
+            f"{views} views of targets {list(target.shape)} need rows {expected}, got {list(rows.shape[:-1])}: "
+            "stack the views along the first dimension, which is the batch, not time"
+        )
 
 
 def _positions(

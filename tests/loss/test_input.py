@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 import torch
+import torch.distributed as dist
 from loss_cases import IMPLS, KINDS, PAD, make_case
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.tensor import distribute_tensor
 
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.loss import linear_rdrop_loss, plain_weights, rdrop_loss
+
+
+@contextmanager
+def lone_process() -> Iterator[DeviceMesh]:
+    """A process group of this process alone."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        yield init_device_mesh("cpu", (1,))
+    finally:
+        dist.destroy_process_group()
+
 
 BAD_OPTIONS = [
     ({"alpha": -1.0}, "alpha must be a finite number >= 0, got -1.0"),
@@ -51,8 +68,33 @@ def test_a_batch_of_padding_only_or_empty(kind, impl, targets):
 
 def test_a_weight_that_does_not_fit():
     case = make_case(2)
-    with pytest.raises(UserError, match=r"weight must be \[V, 4\] for these features, got \[4, 7\]"):
+    with pytest.raises(UserError, match=r"weight must be \[V, 4\], not sharded, .*, got Tensor \[4, 7\]"):
         linear_rdrop_loss(case.features, case.weight.t(), case.target, alpha=1.0)
+
+
+def test_a_sharded_weight():
+    """FSDP and ZeRO leave an empty tensor outside the model's forward, fully_shard a DTensor that looks whole."""
+    case = make_case(2)
+    message = r"sharded \(FSDP, ZeRO\), use rdrop_loss on the model's logits"
+    with pytest.raises(UserError, match=message):
+        linear_rdrop_loss(case.features, case.weight.new_zeros(0), case.target, alpha=1.0)
+    with lone_process() as mesh:
+        weight = distribute_tensor(case.weight.detach(), mesh)
+        with pytest.raises(UserError, match=message):
+            linear_rdrop_loss(case.features, weight, case.target, alpha=1.0)
+
+
+@IMPLS
+def test_time_before_the_batch(impl):
+    """nn.Transformer's default: the rows are as many as they should be, but their halves are not the views."""
+    rows, target = torch.zeros(4, 2 * 3, 5), torch.ones(4, 3, dtype=torch.long)  # T x 2B x V, T x B
+    message = r"2 views of targets \[4, 3\] need rows \[8, 3\], got \[4, 6\]: .* which is the batch, not time"
+    with pytest.raises(UserError, match=message):
+        rdrop_loss(rows, target, alpha=1.0, impl=impl)
+    with pytest.raises(UserError, match=message):
+        linear_rdrop_loss(rows, torch.zeros(7, 5), target, alpha=1.0, impl=impl)
+    with pytest.raises(UserError, match=r"targets \[3, 4\] need rows \[6, 4\]"):
+        rdrop_loss(rows, target.t(), alpha=1.0, impl=impl)
 
 
 def test_a_bias_that_does_not_fit():
