@@ -45,14 +45,23 @@ def allow_fairseq_checkpoints() -> None:
             np.dtype,
             *{type(np.dtype(code)) for code in "?bBhHiIlLqQefd"},
             # numpy < 2 wrote the old module names; today's numpy reads both.
-            *_named(multiarray.multiarray._reconstruct, "_reconstruct"),
-            *_named(multiarray.multiarray.scalar, "scalar"),
+            *(_alias(multiarray.multiarray._reconstruct, core) for core in ("core", "_core")),
+            *(_alias(multiarray.multiarray.scalar, core) for core in ("core", "_core")),
         ]
     )
 
 
-def _named(function: Callable[..., Any], name: str) -> list[Any]:
-    return [(function, f"numpy.{core}.multiarray.{name}") for core in ("core", "_core")]
+@functools.cache  # one of each, however often they are registered
+def _alias(function: Callable[..., Any], core: str) -> Callable[..., Any]:
+    """`function` under the name that it has in numpy.{core}.multiarray. torch >= 2.6 takes pairs of a function and a
+    name; before, it reads the name from the function, and a pair makes every torch.load fail that looks one up."""
+
+    def alias(*args: Any) -> Any:
+        return function(*args)
+
+    alias.__module__ = f"numpy.{core}.multiarray"
+    alias.__name__ = alias.__qualname__ = function.__name__
+    return alias
 
 
 def load_checkpoint_safely(load: Callable[..., Any]) -> Callable[..., Any]:

@@ -60,7 +60,10 @@ base_python() {
 
 # extras_of_config WORDS: the extras that `train.sh WORDS` needs, by the task of its config.
 extras_of_config() {
-    PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}" "${PYTHON:-$(base_python)}" -m rdrop_fairseq.training.extras "$@"
+    # the venv, once it is there, needs no other Python: a job's PATH may lack the one that it was made from
+    local python=${PYTHON:-$VENV/bin/python}
+    [[ -n ${PYTHON:-} || -x $python ]] || python=$(base_python) || return
+    PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}" "$python" -m rdrop_fairseq.training.extras "$@"
 }
 
 # rdrop COMMAND ...: the project's command line.

@@ -110,9 +110,9 @@ def only_one(path: Path, job: str = "") -> Iterator[IO[str]]:
     with open(path, "a+", encoding="utf-8") as lock:
         if not _locked(lock, job):
             who = _content(lock) or "unknown"
-            raise UserError(
-                f"{path.parent}: a training is still running there (process {who}); wait for it, or end it: kill {who}"
-            )
+            several = ":" in who  # machines, which have no process number in common
+            what, end = (f"machines that meet at {who}", "") if several else (f"process {who}", f": kill {who}")
+            raise UserError(f"{path.parent}: a training is still running there ({what}); wait for it, or end it{end}")
         yield lock
 
 
@@ -149,5 +149,5 @@ def _flock(lock: IO[str], how: int) -> bool:
 
 
 def _content(lock: IO[str]) -> str:
-    lock.seek(0)
-    return lock.read().strip()
+    # opened anew: NFS then shows what another machine wrote; a failed attempt to lock leaves its cache as it is
+    return Path(lock.name).read_text(encoding="utf-8").strip()

@@ -178,13 +178,25 @@ def test_the_machines_of_one_training_share_the_lock(tmp_path: Path, monkeypatch
     monkeypatch.setattr(resume, "PATIENCE", 0.3)
     path = tmp_path / "lock"
     with resume.only_one(path, "first:29500"), resume.only_one(path, "first:29500"):
-        for other in ("", "first:29501"):
-            with pytest.raises(UserError, match="still running there"), resume.only_one(path, other):
+        for other in ("", "first:29501"):  # the message names no process to kill
+            running = r"still running there \(machines that meet at first:29500\); wait for it, or end it$"
+            with pytest.raises(UserError, match=running), resume.only_one(path, other):
                 pass
     with resume.only_one(path), pytest.raises(UserError, match="still running"), resume.only_one(path, "first:29500"):
         pass
     with resume.only_one(path, "first:29501"):
         pass
+
+
+def test_the_lock_is_read_as_nfs_shows_it(tmp_path: Path) -> None:
+    """What a machine has cached of an open file stays old for seconds to minutes; only opening it asks the server."""
+    path = tmp_path / "lock"
+    path.write_text("first:29500\n", encoding="utf-8")
+    with path.open(encoding="utf-8") as lock:
+        # an open file that another machine's writing does not reach
+        path.rename(tmp_path / "cached")
+        path.write_text("first:29501\n", encoding="utf-8")
+        assert resume._content(lock) == "first:29501"
 
 
 def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

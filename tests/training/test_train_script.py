@@ -38,6 +38,19 @@ def updates(log: str) -> list[tuple[int, ...]]:
     return [tuple(map(int, found)) for found in UPDATE.findall(log)]
 
 
+def test_a_complete_venv_serves_where_the_path_has_no_fitting_python(tmp_path: Path) -> None:
+    """As in a job that was submitted without the module of the Python that made the venv."""
+    too_old = dict.fromkeys(("python3", *(f"python3.{minor}" for minor in range(9, 13))), "exit 1")
+    (tmp_path / "venv/bin").mkdir(parents=True)
+    write_programs(tmp_path, {**too_old, "venv/bin/python": f'exec "{sys.executable}" "$@"'})
+    found = subprocess.run(
+        ["bash", "-c", "source scripts/lib.sh; extras_of_config iwslt14_de_en_rdrop"],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "RDROP_VENV": str(tmp_path / "venv")},
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (found.returncode, found.stdout, found.stderr) == (0, "fairseq\n", "")
+
+
 def test_two_machines_under_slurm_then_one_goes_on(tiny_data: Path, tmp_path: Path) -> None:
     """The 400 pairs make one batch: an update per epoch, the same one on two processes and on one. Both machines stop
     after the first, as one of them is asked to."""
