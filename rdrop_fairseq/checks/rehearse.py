@@ -126,6 +126,8 @@ class Rehearsal:
         words = ["train", config, str(self.binarized), "--root", str(self.root), "--save-dir", str(self.out / system)]
         often = max(1, self.updates // 8)
         schedule = {"max-update": self.updates, "warmup-updates": max(1, self.updates // 4)}
+        # On many GPUs an update or two are an epoch, which would each be validated and saved: gigabytes, 100 times.
+        schedule |= {"save-interval": self.updates, "validate-interval": self.updates}
         schedule |= {"save-interval-updates": often, "keep-interval-updates": 1, "validate-interval-updates": 4 * often}
         options = [word for name, value in schedule.items() for word in (f"--{name}", str(value))]
         options.append("--no-epoch-checkpoints")

@@ -40,11 +40,13 @@ def rehearsal(tmp_path: Path, benchmark: str, *words: str, pairs: int = 200, upd
 def test_iwslt_from_archive_to_comparison(
     mirror: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In one batch: each update ends an epoch, as on many GPUs, and fairseq writes no update checkpoints."""
-    assert rehearsal(tmp_path, "iwslt14_de_en", "--max-tokens", "65536") == 0, capsys.readouterr().err
+    """In one batch: each update ends an epoch, as on many GPUs, and fairseq writes no update checkpoints.
+    A checkpoint of a big model takes as long as many updates."""
+    assert rehearsal(tmp_path, "iwslt14_de_en", "--max-tokens", "65536", updates=16) == 0, capsys.readouterr().err
     printed = capsys.readouterr()
     assert printed.out.startswith("the way is clear: iwslt14_de_en, ")
     assert printed.err.count("      ok, ") == 8
+    assert (tmp_path / "out" / "05-train-rdrop.log").read_text().count("Saved checkpoint") == 8
     assert "| sacreBLEU (detokenized) |" in (tmp_path / "out" / "08-compare.log").read_text()
 
 
