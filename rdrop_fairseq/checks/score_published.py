@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -19,6 +18,7 @@ from typing import Any
 from rdrop_fairseq import files, published
 from rdrop_fairseq.corpus import archives, pretrained_models
 from rdrop_fairseq.corpus.pipeline import Pipeline
+from rdrop_fairseq.corpus.processes import cores
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.rouge import PUBLISHED
 from rdrop_fairseq.scoring import results, rouge, score
@@ -90,7 +90,7 @@ def summaries(data: Path, models: Path, out: Path, first: int | None, extra: Seq
     command = [str(checkpoint), str(data / "bin"), str(cut[0]), "--out", str(hypotheses), "--preset", "cnndm", *extra]
     summarize.main(command, "summarize")
     references = read_lines(cut[1])
-    found = rouge.report(read_lines(hypotheses), references, workers=os.cpu_count() or 1)
+    found = rouge.report(read_lines(hypotheses), references, workers=cores())
     print(rouge.render(found))
     return rouge_rows(found["conventions"][PUBLISHED], first is not None)
 

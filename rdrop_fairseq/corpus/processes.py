@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import fcntl
+import math
 import os
 import sys
 from collections import deque
@@ -19,10 +20,27 @@ from rdrop_fairseq.errors import WORKER_KILLED, UserError
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
+CGROUP = Path("/sys/fs/cgroup")
+
 
 def cores() -> int:
-    """The cores that this process may use: those of its job, where a scheduler gave it a part of the machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The cores that this process may use: those of its job, where a scheduler gave it a part of the machine, and of a
+    container no more than its share of time."""
+    visible = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return math.ceil(min(visible, _share()))
+
+
+def _share() -> float:
+    """The limit of a container (`docker --cpus 8`, a limit of Kubernetes) in cores, though it sees all cores of the
+    machine; infinite without one."""
+    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):  # cgroup 2 and 1
+        try:
+            quota, period = " ".join((CGROUP / name).read_text() for name in names).split()
+            if float(quota) > 0:  # "max" in version 2, -1 in version 1: none
+                return float(quota) / float(period)
+        except (OSError, ValueError):
+            continue
+    return math.inf
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:

@@ -102,7 +102,7 @@ def test_summaries_are_scored_with_stems_as_files2rouge_does(tmp_path: Path, mon
     summary = "Police kill the gunman today.\n"
     monkeypatch.setattr(score_published.pretrained_models, "fetch", lambda name, models: models / "model.pt")
     monkeypatch.setattr(score_published.summarize, "main", lambda words, prog: Path(words[4]).write_text(summary))
-    monkeypatch.setattr(score_published.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(score_published, "cores", lambda: 1)
     rows = score_published.summaries(tmp_path, tmp_path, tmp_path / "out", None, [])
     assert [row.found for row in rows] == pytest.approx([800 / 9, 600 / 7, 800 / 9])
 
