@@ -12,6 +12,7 @@ the start of each row to 16 bytes (`padded`), which keeps loads wide; it may hol
 from __future__ import annotations
 
 import contextlib
+import inspect
 import math
 from typing import Optional
 
@@ -32,6 +33,9 @@ LIFT = {torch.float16: 256.0}
 # Warps of a program: with 8, four programs share an SM (57 to 62 registers); a longer row has an SM to itself, so that
 # the second pass finds it in L2.
 LONG_ROW, FEW_WARPS, MANY_WARPS = 16384, 8, 32
+# One compilation for chunks that begin anywhere in `target`; Triton 3.1 (torch 2.5) lacks the option and makes two.
+OPTION = "do_not_specialize_on_alignment"
+ONE_ALIGNMENT = {OPTION: ["target"]} if OPTION in inspect.signature(triton.jit).parameters else {}
 
 
 @triton.jit
@@ -112,7 +116,7 @@ def _gradient(za, zb, column, classes, width, y, ta, tb, na, nb, oa, ob, ca, cb,
         _store(za, column, ca * (p - smoothed), classes, width, RAGGED)
 
 
-@triton.jit(do_not_specialize=["classes", "terms_stride"], do_not_specialize_on_alignment=["target"])
+@triton.jit(do_not_specialize=["classes", "terms_stride"], **ONE_ALIGNMENT)
 def sweep_rows(
     logits,  # [views, r, >= width], overwritten by `lift` times the gradient if GRAD
     target,  # [r] int64, negative where a position does not count

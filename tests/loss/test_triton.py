@@ -122,6 +122,18 @@ def test_compiled_for_gpus_it_spills_nothing_and_fills_half_of_a_multiprocessor(
         assert row["resident warps"] >= 32, row
 
 
+@needs_triton
+def test_a_triton_without_the_option_of_3_2_takes_the_kernel(monkeypatch):
+    import triton
+
+    jit = triton.jit
+    monkeypatch.setattr(triton, "jit", lambda fn=None, *, do_not_specialize=None: jit(fn) if fn else jit)
+    spec = importlib.util.spec_from_file_location("older", ROOT / "rdrop_fairseq" / "loss" / "rows_triton.py")
+    older = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(older)
+    assert older.ONE_ALIGNMENT == {}
+
+
 def test_the_choice():
     cpu, cuda, other = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
     assert [choose.choose_impl("auto", device) for device in (cpu, cuda, other)] == ["fused", "fused", "eager"]
