@@ -13,6 +13,7 @@ import fcntl
 import math
 import os
 import re
+import socket
 import sys
 import time
 import zipfile
@@ -110,10 +111,13 @@ def only_one(path: Path, job: str = "") -> Iterator[IO[str]]:
     with open(path, "a+", encoding="utf-8") as lock:
         if not _locked(lock, job):
             who = _content(lock) or "unknown"
-            several = ":" in who  # machines, which have no process number in common
-            what, end = (f"machines that meet at {who}", "") if several else (f"process {who}", f": kill {who}")
-            raise UserError(f"{path.parent}: a training is still running there ({what}); wait for it, or end it{end}")
+            raise UserError(f"{path.parent}: a training is still running there ({who}); wait for it, or end it")
         yield lock
+
+
+def holder(process: int) -> str:
+    """What a lock file says of the process that holds it: another machine may read that."""
+    return f"process {process} on {socket.gethostname()}"
 
 
 def _locked(lock: IO[str], job: str) -> bool:
@@ -122,7 +126,7 @@ def _locked(lock: IO[str], job: str) -> bool:
         try:
             if _flock(lock, fcntl.LOCK_EX):
                 lock.truncate(0)
-                lock.write(f"{job or os.getpid()}\n")
+                lock.write(f"{job or holder(os.getpid())}\n")
                 lock.flush()
                 if not job:
                     return True

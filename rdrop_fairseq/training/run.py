@@ -121,7 +121,7 @@ def supervise(
             env={**os.environ, **environment, "PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
     if lock is not None:
-        Path(lock.name).write_text(f"{child.pid}\n", encoding="utf-8")
+        Path(lock.name).write_text(f"{resume.holder(child.pid)}\n", encoding="utf-8")
     try:
         while child.poll() is None:
             look(child.pid)
