@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import codecs
 import contextlib
 import functools
 import importlib.util
@@ -41,6 +42,7 @@ def allow_fairseq_checkpoints() -> None:
     torch.serialization.add_safe_globals(
         [
             argparse.Namespace,
+            codecs.encode,  # of the bytes of an array; torch >= 2.5 has it on its own list
             np.ndarray,
             np.dtype,
             *{type(np.dtype(code)) for code in "?bBhHiIlLqQefd"},
