@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 
 import pytest
 import tiny_lm
@@ -21,11 +20,11 @@ names = pytest.mark.parametrize("name", two_processes.RUNS)
 
 
 @pytest.fixture(scope="module")
-def trained(corpus, tmp_path_factory):
+def trained(corpus, tmp_path_factory, warm_python):
     """A folder with what each of the two processes got out of each run; all runs in one pair of processes."""
     out = tmp_path_factory.mktemp("two processes")
     tiny_lm.write_text(corpus / "text")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [warm_python, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "support")])
     succeed(*command, two_processes.__file__, corpus, out, PYTHONPATH=paths)
     return out

@@ -65,10 +65,11 @@ def serve(address: Path) -> None:
     """Waits for commands until it is ended."""
     import fairseq.trainer
     import sacrebleu
+    import torch._dynamo  # by the first optimizer of a process: two seconds
 
     import rdrop_fairseq
 
-    assert all((fairseq, sacrebleu, rdrop_fairseq))  # imported for those who come later
+    assert all((fairseq, sacrebleu, torch._dynamo, rdrop_fairseq))  # imported for those who come later
     logging.root.handlers.clear()  # fairseq's programs set their own, which they do before they import fairseq
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as door:
@@ -120,14 +121,19 @@ def become(job: dict[str, Any], folder: Path) -> NoReturn:
 def run(words: list[str]) -> int:
     """Runs the words in this process; returns the status."""
     name, *rest = words
+    rest = rest[1:] if rest[:1] == ["-u"] else rest  # as torchrun starts its processes
     module = CONSOLE.get(name) or (rest[1] if rest[:1] == ["-m"] else "")
     if name in CONSOLE and "--user-dir" in rest and os.path.abspath(rest[rest.index("--user-dir") + 1]) != PLUGIN:
         os.execve(Path(REAL).parent / name, [name, *rest], os.environ)  # fairseq takes a plugin from one place only
-    if not module.startswith(("rdrop_fairseq", "fairseq_cli")):
+    script = rest[0] if rest and rest[0].endswith(".py") else ""
+    if not script and not module.startswith(("rdrop_fairseq", "fairseq_cli", "torch.distributed.run")):
         os.execve(REAL, [REAL, *rest], os.environ)
-    sys.argv = [module, *(rest if name in CONSOLE else rest[2:])]
+    sys.argv = rest if script else [module, *(rest if name in CONSOLE else rest[2:])]
     try:
-        if name in CONSOLE:
+        if script:
+            sys.path[:0] = [os.path.dirname(script), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+            runpy.run_path(script, run_name="__main__")
+        elif name in CONSOLE:
             __import__(module)
             sys.modules[module].cli_main()
         else:

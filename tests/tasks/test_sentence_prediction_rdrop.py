@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -158,7 +157,7 @@ STILL = ["--dropout", "0", "--attention-dropout", "0", "--pooler-dropout", "0", 
 @pytest.mark.parametrize(
     ("metric", "words"), [("accuracy", ["--lr", "0.1"]), ("spearman", [*REGRESSION, "--lr", "0.0001"])]
 )
-def test_two_processes_equal_one(classes, numbers, tmp_path, metric, words):
+def test_two_processes_equal_one(classes, numbers, warm_python, tmp_path, metric, words):
     """Four sentences on each of two processes train and validate as eight on one do; 27 sentences do not divide."""
     data = classes if metric == "accuracy" else numbers
     best = ["--best-checkpoint-metric", metric, "--maximize-best-checkpoint-metric"]
@@ -167,7 +166,7 @@ def test_two_processes_equal_one(classes, numbers, tmp_path, metric, words):
     one = torch.load(tmp_path / "one" / "checkpoint_last.pt", weights_only=True)
     script = tmp_path / "two.py"
     script.write_text(TWO.format(paths=[str(ROOT), str(ROOT / "tests" / "support")]))
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    launcher = [warm_python, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     done = subprocess.run(
         [*launcher, str(script), str(data), str(tmp_path / "two"), *STILL, *words, *best, "--batch-size", "4"],
         env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}, capture_output=True, text=True, timeout=300,

@@ -51,7 +51,7 @@ def test_a_complete_venv_serves_where_the_path_has_no_fitting_python(tmp_path: P
     assert (found.returncode, found.stdout, found.stderr) == (0, "fairseq\n", "")
 
 
-def test_two_machines_under_slurm_then_one_goes_on(tiny_data: Path, tmp_path: Path) -> None:
+def test_two_machines_under_slurm_then_one_goes_on(tiny_data: Path, tmp_path: Path, warm_python: Path) -> None:
     """The 400 pairs make one batch: an update per epoch, the same one on two processes and on one. Both machines stop
     after the first, as one of them is asked to."""
     write_programs(tmp_path, STAND_INS)
@@ -61,7 +61,7 @@ def test_two_machines_under_slurm_then_one_goes_on(tiny_data: Path, tmp_path: Pa
         "train.slurm", "iwslt14_de_en_rdrop", tiny_data, "--save-dir", save, *options,
         "--max-epoch", 9, cwd=tmp_path, PATH=f"{tmp_path}:/usr/bin:/bin", SLURM_SUBMIT_DIR=str(ROOT),
         SLURM_JOB_ID="4711", SLURM_JOB_NODELIST="node[1-2]", SLURM_JOB_NUM_NODES="2",
-        SLURM_CPUS_PER_TASK="6",
+        SLURM_CPUS_PER_TASK="6", PYTHON=str(warm_python),
     )  # fmt: skip
     both = first.stdout + first.stderr + (tmp_path / "srun.second").read_text(encoding="utf-8")
     assert first.returncode == 0, both
@@ -72,8 +72,9 @@ def test_two_machines_under_slurm_then_one_goes_on(tiny_data: Path, tmp_path: Pa
     assert both.count("asked to stop: saving") == 1  # other ranks print nothing, but have ended, too
 
     second = run_script(
-        "train.sh", "iwslt14_de_en_rdrop", tiny_data, "--save-dir", save, *options, "--max-epoch", 2, cwd=tmp_path
-    )
+        "train.sh", "iwslt14_de_en_rdrop", tiny_data, "--save-dir", save, *options, "--max-epoch", 2, cwd=tmp_path,
+        PYTHON=str(warm_python),
+    )  # fmt: skip
     assert second.returncode == 0, second.stderr
     assert "iwslt14_de_en_rdrop continues in" in second.stdout
     assert updates(second.stdout) == [(2, tokens, sentences, 2)]
