@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Does R-Drop help, and what does it cost? Nine systems, three seeds, 3,000 Bible verses (Spanish to English), one thread
+# Does R-Drop help, and what does it cost? Eleven systems, three seeds, 3,000 Bible verses (Spanish to English), one thread
 # each; scripts/experiment/README.md says why and what is known. Resumable. Options go to ablate.sh: --parallel 1, --report.
 #   scripts/experiment.sh tune     first: plain training with other dropout and label smoothing, scored on valid
 #   scripts/experiment.sh          all systems with seed 1, then with seeds 2 and 3
@@ -34,4 +34,5 @@ if [[ ${1:-} == tune ]]; then
         --vary label-smoothing 0 0.2 --vary updates 24000 6000 --subset valid "${common[@]}" "${@:2}" -- "${base[@]}"
 fi
 exec scripts/ablate.sh $data --out $out --set alpha 1 --vary alpha 1 3 5 --vary cutoff token --vary criterion simcut \
-    --vary passes 3 --vary every 2 --vary forward shared-encoder --seeds 1 2 3 --average 5 --ensemble "${common[@]}" "$@" -- "${base[@]}"
+    --vary passes 3 --vary every 2 --vary forward shared-encoder --vary start 4000 --vary warmup 4000 \
+    --seeds 1 2 3 --average 5 --ensemble "${common[@]}" "$@" -- "${base[@]}"
