@@ -3,7 +3,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 # A Python that has all of it, such as that of an image for GPUs, is used as it is; nothing is installed then.
-for found in "$VENV/bin/python" "$(base_python)"; do
+for found in "$VENV/bin/python" "$(base_python 2>/dev/null)"; do
     if [[ -z ${PYTHON:-} ]] && "$found" -c 'import fairseq, pytest, regex, sacrebleu, torch, tqdm' 2>/dev/null; then
         PYTHON=$found
     fi

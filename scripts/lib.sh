@@ -29,14 +29,15 @@ print_head() { sed -n '2,${/^#SBATCH/d;/^#/!q;s/^# \{0,1\}//p}' "$1"; }
 # was installed from which setup.py and constraints, so a changed list installs again).
 need_python() {
     if [[ -n ${PYTHON:-} ]]; then return; fi
-    local extras=$1 stamp key
+    local extras=$1 stamp key base
     PYTHON=$VENV/bin/python
     stamp=$VENV/.installed-$extras
     key=$(cat "$ROOT/setup.py" "$ROOT/constraints.txt" | sha256sum | cut -d' ' -f1)
     if [[ -x $PYTHON && -f $stamp && $(<"$stamp") == "$key" ]]; then return; fi
     say "installing rdrop_fairseq[$extras] into ${VENV#"$ROOT"/} (once)"
     if [[ ! -x $PYTHON ]]; then
-        "$(base_python)" -m venv "$VENV" || die "python -m venv failed: on Debian, apt-get install python3-venv"
+        base=$(base_python)  # on its own: a failure inside of another command would not end the script
+        "$base" -m venv "$VENV" || die "python -m venv failed: on Debian, apt-get install python3-venv"
     fi
     # the pinned versions need Python 3.11; an older one takes the newest that it can have
     local pins=(-c "$ROOT/constraints.txt")

@@ -9,8 +9,8 @@ import pytest
 import torch
 import torch.distributed as dist
 from loss_cases import IMPLS, KINDS, PAD, make_case
+from torch.distributed._tensor import distribute_tensor  # without _ since torch 2.5
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.tensor import distribute_tensor
 
 from rdrop_fairseq.errors import UserError
 from rdrop_fairseq.loss import linear_rdrop_loss, plain_weights, rdrop_loss

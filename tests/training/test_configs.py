@@ -242,3 +242,11 @@ def test_a_language_model_is_what_fairseq_builds(name: str, tmp_path: Path) -> N
     head = find_config(name, ROOT).read_text("utf-8").split("\n\n")[0]
     check_disk(head, args, count(model))
     assert COST.search(head)
+
+
+def test_the_head_says_what_an_update_of_cutoff_costs() -> None:
+    """Two views, as R-Drop has, of its own batch."""
+    path = find_config("iwslt14_de_en_cutoff", ROOT)
+    cutoff, rdrop = (read_config(path, f"iwslt14_de_en_{name}").per_update[0] for name in ("cutoff", "rdrop"))
+    assert cutoff == 2 * rdrop
+    assert "SimCut costs what one of R-Drop does, one of Cutoff twice that" in path.read_text(encoding="utf-8")

@@ -38,11 +38,27 @@ def updates(log: str) -> list[tuple[int, ...]]:
     return [tuple(map(int, found)) for found in UPDATE.findall(log)]
 
 
+TOO_OLD = dict.fromkeys(("python3", *(f"python3.{minor}" for minor in range(9, 13))), "exit 1")
+
+
+@pytest.mark.parametrize("words", ["train.sh iwslt14_de_en_rdrop", "train.slurm iwslt14_de_en_rdrop", "gpu_check.sh"])
+def test_without_a_fitting_python_it_ends_in_one_sentence(tmp_path: Path, words: str) -> None:
+    """It went on to a nameless interpreter's venv, and its last advice was to install python3-venv."""
+    write_programs(tmp_path, TOO_OLD)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "RDROP_VENV": str(tmp_path / "venv"), "SLURM_JOB_ID": "4711"}
+    done = subprocess.run(
+        ["bash", *f"scripts/{words}".split()], env=environment, cwd=ROOT, capture_output=True, text=True
+    )
+    told = [line for line in done.stderr.splitlines() if "installing rdrop_fairseq" not in line]
+    assert (done.returncode, told) == (
+        1, ["error: no Python 3.9 to 3.12 found: install one, or name it in RDROP_BASE_PYTHON"]
+    )  # fmt: skip
+
+
 def test_a_complete_venv_serves_where_the_path_has_no_fitting_python(tmp_path: Path) -> None:
     """As in a job that was submitted without the module of the Python that made the venv."""
-    too_old = dict.fromkeys(("python3", *(f"python3.{minor}" for minor in range(9, 13))), "exit 1")
     (tmp_path / "venv/bin").mkdir(parents=True)
-    write_programs(tmp_path, {**too_old, "venv/bin/python": f'exec "{sys.executable}" "$@"'})
+    write_programs(tmp_path, {**TOO_OLD, "venv/bin/python": f'exec "{sys.executable}" "$@"'})
     found = subprocess.run(
         ["bash", "-c", "source scripts/lib.sh; extras_of_config iwslt14_de_en_rdrop"],
         env={"PATH": f"{tmp_path}:/usr/bin:/bin", "RDROP_VENV": str(tmp_path / "venv")},
