@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from rdrop_fairseq import files
@@ -93,7 +94,7 @@ def envelope_plot(curves: Mapping[str, Sequence[Sequence[Point]]], clock: str, p
     found = envelope(curves, clock, every_validation=True)
     if found is None:
         return None
-    figure, plot = _picture(CLOCKS[clock], f"best validation {LABELS[found.metric]} so far (broad: the best system)")
+    figure, plot = _picture(CLOCKS[clock], f"best validation {LABELS[found.metric]} so far (broad: leads)")
     best = [found.best(place) for place in range(len(found.seconds))]
     for number, (name, scores) in enumerate(found.scores.items()):
         plot.step(found.seconds, [math.nan if score is None else score for score in scores], where="post",
@@ -116,8 +117,9 @@ def _mean(group: Mapping[int, Sequence[Point]], clock: str, metric: str) -> tupl
     return places, [statistics.mean(seed[updates].metrics[metric] for seed in seeds) for updates in common]
 
 
-def _colour(number: int) -> str:
-    return f"C{number % 10}"
+def _colour(number: int) -> Any:
+    """Ten strong colours, then their ten pale ones."""
+    return colormaps["tab20"](2 * (number % 10) + number // 10 % 2)
 
 
 def _save_curves(figure: Figure, path: Path) -> Optional[Path]:

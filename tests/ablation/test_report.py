@@ -207,3 +207,9 @@ def test_an_unfinished_grid(study, tmp_path):
     shown = (tmp_path / "out" / "table.md").read_text()
     assert "| baseline | 2.875 | 3.250 | 3.750 | 0.354 |" in shown
     assert shown.endswith("- x: not started\n")
+
+
+def test_eleven_systems_have_eleven_colours(tmp_path):
+    curves = {str(number): [curve((10, 1.0 + number))] for number in range(11)}
+    figures, _ = drawn(plots.envelope_plot, curves, "cpu", tmp_path / "envelope.png")
+    assert len({line.get_color() for line in figures[0].lines[::2]}) == 11
